@@ -1,0 +1,15 @@
+"Every notebook runs from top to bottom on the CPU, in a process of its own; cells flagged `#| slow` are left out."
+import os, subprocess, sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(p for p in (ROOT/"nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook(path):
+    done = subprocess.run([sys.executable, "-c", "from nbdev.test import nbdev_test; nbdev_test()", str(path), "--n-workers", "0", "--cell-timeout", "300"],
+                          cwd=ROOT, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, f"{path.name} failed\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
