@@ -44,7 +44,7 @@ clean: ## remove what builds and tests leave behind (.venv and runs/ stay: delet
 	rm -rf build dist *.egg-info _docs _proc .cache .pytest_cache .hypothesis unsloth_compiled_cache
 	find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -prune -exec rm -rf {} +
 
-constraints: ## write constraints.txt anew from a fresh environment (TORCH=2.13.0 picks torch)
+constraints: ## write constraints.txt anew from a fresh environment; run it with the oldest Python, PYTHON=python3.11 (TORCH=2.13.0 picks torch)
 	@[ -n "$(PY)" ] || { echo 'guided_opd needs Python 3.11 or newer, and none was found: install one, or name it: make constraints PYTHON=/path/to/python3' >&2; exit 1; }
 	@tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	echo 'Resolving the whole development environment in a throw-away venv: about 5 minutes.' && \

@@ -85,7 +85,7 @@ class GuidedDivergence:
     measures:dict[str, Tensor]     # detached per-token values [N] by name (`MEASURES`), nats
     actors_N:Tensor                # who wrote each token: STUDENT or TEACHER
 
-# %% ../nbs/02_losses.ipynb #32cb55ea
+# %% ../nbs/02_losses.ipynb #18334314
 def guided_divergence(
     student_hidden:Tensor,         # [B, T, D] hidden states that predict the token at each position
     student_head:Tensor|Callable,  # weight [V, D], or a callable from [n, D] to logits [n, V]
@@ -101,6 +101,7 @@ def guided_divergence(
     "Divergence per trained token, each by its actor, in one pass; exact gradients; nothing of size [N, V] is kept beyond a chunk."
     for d in (student_turns, teacher_turns):
         if d not in DIVERGENCES: raise ValueError(f"There is no divergence {d!r}; choose one of {', '.join(DIVERGENCES)}.")
+    if not 0 <= jsd_beta <= 1: raise ValueError(f"jsd_beta is {jsd_beta}; it must lie in 0..1.")
     project = lambda head, h: h @ head.T if isinstance(head, Tensor) else head(h)
     kinds = {STUDENT: student_turns, TEACHER: teacher_turns}
     where = actor_mask != UNTRAINED

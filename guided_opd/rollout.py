@@ -29,7 +29,7 @@ class _Episode:
         if turn < self.expert_turns: return "expert"
         return "teacher" if self.coin.random() < (self.beta(turn) if callable(self.beta) else self.beta) else "student"
 
-# %% ../nbs/11_rollout.ipynb #65b03447
+# %% ../nbs/11_rollout.ipynb #90b33c10
 class RolloutMixer:
     "Rolls out tasks with turns mixed between student and teacher: `mixer(tasks) -> list[Trajectory]`."
     def __init__(self,
@@ -37,7 +37,7 @@ class RolloutMixer:
         teacher:Policy|None,                  # takes a turn with probability β; may be None when β is 0
         env,                                  # environment; each episode gets a copy
         beta:float|Callable[[int], float]=0., # probability of a teacher turn; a function gives it by turn index
-        chat:Chat|None=None,                  # how histories become token ids; None: a transcript by the student's tokenizer
+        chat:Chat|None=None,                  # how histories become token ids; None: a transcript with the environment's instructions
         max_turns:int|None=None,              # end episodes after this many turns; None leaves it to the environment
         student_last:int|None=None,           # replay the expert until this many of its turns are left, then let the others act
         batch_size:int=16,                    # episodes that go on at once
@@ -46,7 +46,7 @@ class RolloutMixer:
         if teacher is None and (callable(beta) or beta > 0): raise ValueError("beta is above 0, so some turns are the teacher's: pass a teacher.")
         if (max_turns is not None and max_turns < 1) or batch_size < 1: raise ValueError("max_turns and batch_size must be 1 or more.")
         if teacher is not None and getattr(student, "tokenizer", None) is not None is not getattr(teacher, "tokenizer", None): check_same_tokenizer(student.tokenizer, teacher.tokenizer)
-        self.chat = chat or Chat(student.tokenizer)
+        self.chat = chat or Chat(student.tokenizer, instructions=getattr(env, "instructions", None))
         self.policies = dict(student=student, teacher=teacher)
         if student_last is not None: self.policies["expert"] = ExpertPolicy(env, self.chat.tokenizer)
         self.env, self.beta, self.max_turns, self.student_last, self.batch_size, self.seed = env, beta, max_turns, student_last, batch_size, seed

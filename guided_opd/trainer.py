@@ -108,7 +108,7 @@ def read_jsonl(path:Path) -> list[dict]:
             if n < len(lines): raise ValueError(f"{path}, line {n}, is not JSON; the file was changed by hand or damaged.") from None
     return out
 
-# %% ../nbs/15_trainer.ipynb #ef04679c
+# %% ../nbs/15_trainer.ipynb #c6aef32e
 class NaNLossError(RuntimeError): "The loss or a gradient is not a finite number; nothing was saved over."
 
 class GuidedOPD:
@@ -129,7 +129,7 @@ class GuidedOPD:
         if c.lora_rank and not hasattr(student.model, "peft_config"): self._add_lora(c.lora_rank)
         for p in teacher.model.parameters():
             if teacher.model is not student.model: p.requires_grad_(False)
-        self.chat = Chat(student.tokenizer, c.history, c.window, getattr(env, "system_prompt", None))
+        self.chat = Chat(student.tokenizer, c.history, c.window, getattr(env, "instructions", None))
         self.parameters = [p for p in student.model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(self.parameters, lr=c.lr, weight_decay=c.weight_decay)
         self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
@@ -297,9 +297,9 @@ class GuidedOPD:
         def good(line):
             try: return keep(line)
             except (ValueError, KeyError): return False
-        lines = path.read_text().splitlines(keepends=True)
-        kept = [l for l in lines if l.endswith("\n") and good(l)]
-        if kept != lines: scratch = path.with_name(name + ".tmp"); scratch.write_text("".join(kept)); _fsync(scratch); os.replace(scratch, path)
+        lines = path.read_bytes().splitlines(keepends=True)      # of bytes: these end at a line feed, not at every kind of line end that an observation may hold
+        kept = [l for l in lines if l.endswith(b"\n") and good(l)]
+        if kept != lines: scratch = path.with_name(name + ".tmp"); scratch.write_bytes(b"".join(kept)); _fsync(scratch); os.replace(scratch, path)
 
     def _load(self, folder):
         from safetensors.torch import load_file

@@ -38,7 +38,7 @@ class Turn:
 # %% ../nbs/00_trajectory.ipynb #eedc0dee
 FORMAT_VERSION = 1
 
-# %% ../nbs/00_trajectory.ipynb #85ac2603
+# %% ../nbs/00_trajectory.ipynb #107a2576
 @dataclass
 class Trajectory:
     "One episode: the turns, how it ended, and how it was made."
@@ -71,7 +71,8 @@ class Trajectory:
 
     def to_json(self) -> str:
         "One line of JSON, with the format's version."
-        return json.dumps(dict(version=FORMAT_VERSION, **asdict(self)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        line = json.dumps(dict(version=FORMAT_VERSION, **asdict(self)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return line.encode(errors="backslashreplace").decode()   # half a surrogate pair is no UTF-8; its escape is JSON
 
     @classmethod
     def from_json(cls, line:str # what `to_json` gave

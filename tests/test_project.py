@@ -177,9 +177,9 @@ def exported(tmp_path_factory):
     (copy/"guided_opd").mkdir()
     shutil.copy(PACKAGE/"__init__.py", copy/"guided_opd")
     env = os.environ | {"PYTHONPATH": str(copy)}
-    python("-c", "from nbdev.export import nb_export; from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=copy, env=env)
+    python("-c", "from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=copy, env=env)
     for name in ("nbs", "tutorials"):
-        if list((copy/name).rglob("*.ipynb")): python("-c", "from nbdev.clean import nbdev_clean; nbdev_clean()", "--fname", name, cwd=copy, env=env)
+        if list((copy/name).rglob("*.ipynb")): python("-c", f"from nbdev.clean import nbdev_clean; nbdev_clean({name!r})", cwd=copy, env=env)
     return copy
 
 def test_package_is_what_the_notebooks_export(exported):

@@ -20,7 +20,7 @@ UNSEEN = (10, 219, 308, 424)                                                    
 _APPLIANCE = dict(clean=("Cleanable","SinkBasin"), heat=("Heatable","Microwave"), cool=("Coolable","Fridge"))
 _LAMP_STANDS = ("Desk","SideTable","Dresser")                                      # where a desk lamp can stand
 
-# %% ../../nbs/05_envs.alfworld_games.ipynb #d573fbac
+# %% ../../nbs/05_envs.alfworld_games.ipynb #27f371ad
 def _alfworld():
     "ALFWorld's constants, and the folder of its package."
     import alfworld.gen.constants as C
@@ -42,10 +42,11 @@ def floor_plan(n:int # AI2-THOR's number: kitchens 1-30, living rooms 201-230, b
     read = lambda what: json.loads((root/"gen"/"layouts"/f"FloorPlan{n}-{what}.json").read_text())
     types = set(read("objects"))
     ids = sorted(i for i in read("openable") if _type(i) in holds())
+    ids = [re.sub(r"^Bathtub(.*\|SinkBasin)$", r"Sink\1", i) for i in ids] # plan 420 has a sink that calls itself a bathtub
     have = {_type(i) for i in ids}
     rng = random.Random(f"fixtures/{n}")
     for t in sorted(types & set(holds()) - have):
-        ids += [_place(t, rng) + ("|SinkBasin" if t=="SinkBasin" else "") for _ in range(4 if t=="StoveBurner" else 1)]
+        ids += [_place(t, rng) + (f"|{t}" if t.endswith("Basin") else "") for _ in range(4 if t=="StoveBurner" else 1)]
     objects = sorted(types & frozenset().union(*holds().values()))
     return tuple(ids), tuple(objects), "DeskLamp" in types and bool(have & set(_LAMP_STANDS))
 
@@ -132,7 +133,7 @@ def _phrase(kind, obj, target, rng):
     import alfworld.gen.goal_library as glib
     return rng.choice(glib.gdict[kind]["templates"]).format(obj=obj.lower(), recep=target.lower(), toggle="desklamp")
 
-# %% ../../nbs/05_envs.alfworld_games.ipynb #e625a7e6
+# %% ../../nbs/05_envs.alfworld_games.ipynb #14480f12
 def _safe(id):
     for a,b in (("-","_minus_"),("|","_bar_"),("+","_plus_"),(".","_dot_"),(",","_comma_")): id = id.replace(a,b)
     return id
@@ -143,7 +144,7 @@ def scene_pddl(scene:dict # from `make_scene`
     C,_ = _alfworld()
     import alfworld.gen.goal_library as glib
     recs,objs = scene["receptacles"],scene["objects"]
-    loc = {r: f"loc|{i}|{j}|{i%4}|30" for i,r in enumerate(recs) for j in [-i]}
+    loc = {r: f"loc|{i}|{-i}|{i%4}|30" for i,r in enumerate(recs)}
     start = f"loc|{len(recs)}|1|0|30"
     rtypes,otypes = sorted({_type(r) for r in recs}), sorted({o.split("|")[0] for o in objs})
     decl = lambda names, t: [f"{n} - {t}" for n in map(_safe, names)]
