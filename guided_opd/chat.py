@@ -30,7 +30,7 @@ def word_tokenizer(words:list[str], # words to keep whole, most frequent first
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=specials[0], eos_token=specials[-1], additional_special_tokens=list(specials),
                                    chat_template=CHATML, clean_up_tokenization_spaces=False)
 
-# %% ../nbs/09_chat.ipynb #e64a57b3
+# %% ../nbs/09_chat.ipynb #092f4097
 _OBS, _REPLY, _NEXT = "guidedopd-observation", "guidedopd-reply", "guidedopd-next"
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def template_pieces(tokenizer,               # a tokenizer with a chat template
     "Take a tokenizer's chat template apart."
     if not getattr(tokenizer, "chat_template", None): raise ValueError(f"{tokenizer.name_or_path or 'The tokenizer'} has no chat template; use an instruction-tuned model's tokenizer or set tokenizer.chat_template.")
     system = [dict(role="system", content=instructions)] if instructions else []
-    render = lambda *ms: tokenizer.apply_chat_template([*system, *ms], tokenize=False, add_generation_prompt=True)
+    def render(*ms):
+        try: text = tokenizer.apply_chat_template([*system, *ms], tokenize=False, add_generation_prompt=True)
+        except Exception as e: raise ValueError(f"The chat template cannot render {'a system message and ' if system else ''}user and assistant turns: {e}. Set another tokenizer.chat_template.") from None
+        if text.count(ms[-1]["content"]) != 1 or (len(ms) > 1 and _REPLY not in text): raise ValueError("The chat template does not show each message once; set another tokenizer.chat_template.")
+        return text
     user = lambda text: dict(role="user", content=text)
     before, ask = render(user(_OBS)).split(_OBS)
     reply = f"<think>\n{_REPLY}\n</think>\n\n{_REPLY}"
@@ -101,7 +105,7 @@ class History:
             if i < n - 1: ids += self.replies[i]
         return ids
 
-# %% ../nbs/09_chat.ipynb #8316a01c
+# %% ../nbs/09_chat.ipynb #539f5e97
 class Chat:
     "Turns observations and replies into token ids, by a tokenizer's chat template."
     def __init__(self,
@@ -124,7 +128,7 @@ class Chat:
     def content(self, text:str # an observation; special tokens in it are plain text
                ) -> list[int]:
         "Ids of outside text; nothing in it acts as a control token."
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self.tokenizer.encode(text.encode(errors="replace").decode(), add_special_tokens=False, split_special_tokens=True)   # half a surrogate pair has no UTF-8 and becomes "?"
 
     def glue(self, reply:list[int] # ids of the reply before
             ) -> list[int]:

@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #de7378b1
+# %% ../nbs/21_cli.ipynb #93893c06
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -64,7 +64,8 @@ def train(args):
     from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
     _threads()
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
-    training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), _env(args), args.run, config=config)
+    env = _env(args)
+    training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
     _show(write_report(args.run), browser=False)

@@ -14,14 +14,14 @@ from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import METHODS, GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 
-# %% ../nbs/20_compare.ipynb #ccc4afb9
-POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=200, rollouts_per_step=16, warmup_steps=10, eval_every=50, eval_episodes=64, lr=1e-3),
+# %% ../nbs/20_compare.ipynb #41e15c34
+POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=100, rollouts_per_step=16, max_turns=20, warmup_steps=5, eval_every=25, eval_episodes=64, lr=1e-3),
                                      settings_of=dict()))   # by method
 
-# %% ../nbs/20_compare.ipynb #15e87007
+# %% ../nbs/20_compare.ipynb #60eb618b
 DECODINGS = dict(greedy=0., sampled=1.)
 
-def evaluate_cell(student, env, tasks, seed, **which) -> list[dict]:
+def evaluate_cell(student, env, tasks, seed, /, **which) -> list[dict]:
     "Rows of a student's evaluation, one per decoding."
     out = []
     for decoding, temperature in DECODINGS.items():
@@ -77,7 +77,7 @@ def markdown_table(table:list[dict] # of `summarise_rows`
                      f"{r['turns']:.1f} | {tokens(r.get('student_tokens'))} | {tokens(r.get('teacher_tokens'))} | {'–' if r.get('seconds') is None else f'''{r['seconds']/60:.1f}'''} |")
     return "\n".join(lines)
 
-# %% ../nbs/20_compare.ipynb #ffe1c844
+# %% ../nbs/20_compare.ipynb #bcf712e4
 def compare(make_student:Callable,    # called with no argument; gives a fresh cold-started student
             teacher,                  # policy
             env,                      # environment
@@ -91,6 +91,11 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     overlap = set(test_tasks) & set(env.tasks("train"))
     if overlap: raise ValueError(f"{len(overlap)} of the test tasks are training tasks; test on tasks that were never trained on.")
+    protocol = json.loads(json.dumps(dict(env=dict(name=getattr(env, "name", type(env).__name__), **getattr(env, "settings", {})), settings=settings, settings_of=settings_of or {}, test_tasks=list(test_tasks))))
+    if (path := folder/"protocol.json").exists():
+        old = json.loads(path.read_text())
+        if other := [k for k in protocol if old[k] != protocol[k]]: raise ValueError(f"{folder} holds a comparison with other {' and '.join(other)}; its finished cells cannot be mixed with these. Choose another folder, or delete this one.")
+    else: write_json(path, protocol)
     cells = [dict(method=m, seed=s) for s in seeds for m in methods]
     for c in cells: c["config"] = GuidedOPDConfig(**{**settings, **(settings_of or {}).get(c["method"], {}), **{k: c[k] for k in ("method", "seed")}})
     reference = folder/"reference.json"
@@ -102,7 +107,7 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
         for c in bar:
             bar.set_postfix_str(f"{c['method']}, seed {c['seed']}")
             rows += run_cell(make_student(), teacher, env, folder/c["method"]/f"seed_{c['seed']}", test_tasks, c["config"])
-    result = dict(env=dict(name=env.name, **getattr(env, "settings", {})), settings=settings, settings_of=settings_of or {}, test_tasks=len(test_tasks), rows=rows, table=summarise_rows(rows))
+    result = dict(protocol, test_tasks=len(test_tasks), rows=rows, table=summarise_rows(rows))
     write_json(folder/"comparison.json", result)
-    (folder/"table.md").write_text(markdown_table(result["table"]) + "\n")
+    (folder/"table.md").write_text(markdown_table(result["table"]) + "\n", encoding="utf-8")
     return result

@@ -13,7 +13,7 @@ from .policy import HFPolicy, Policy
 from .rollout import RolloutMixer
 from .trajectory import Trajectory
 
-# %% ../nbs/14_evaluate.ipynb #413aeae2
+# %% ../nbs/14_evaluate.ipynb #61bf0f0b
 @dataclass
 class Evaluation:
     "What a policy achieved on a list of tasks."
@@ -47,6 +47,8 @@ def evaluate(policy:Policy,
              progress:str|None=None   # title of a progress bar
             ) -> tuple[Evaluation, list[Trajectory]]:
     "Play every task once with the policy alone (β = 0)."
+    if not tasks: raise ValueError("There are no tasks to play: ask for 1 episode or more.")
+    if temperature < 0: raise ValueError(f"temperature is {temperature}; it must be 0 (greedy) or more.")
     before, policy.temperature = getattr(policy, "temperature", None), temperature
     try: trajectories = RolloutMixer(policy, None, env, chat=chat, batch_size=batch_size, seed=seed)(tasks, progress=progress)
     finally: policy.temperature = before

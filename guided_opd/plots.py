@@ -68,7 +68,7 @@ def schedule_figure(schedule:Schedule, # guidance by step
                                  hovertemplate="step %{x}: β = %{customdata:.2f}<extra></extra>"))
     return fig
 
-# %% ../nbs/16_plots.ipynb #7983a0ab
+# %% ../nbs/16_plots.ipynb #c997d201
 def _smooth(ys, k):
     "Mean over the k values to both sides; gaps stay."
     return [None if y is None else sum(near)/len(near) for i, y in enumerate(ys) for near in [[v for v in ys[max(0, i-k):i+k+1] if v is not None]]]
@@ -82,7 +82,7 @@ def training_figure(metrics:Sequence[dict] # rows of a run's metrics.jsonl
     "Guidance, divergence, success, turns and time by training step."
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
-    fig = make_subplots(rows=5, cols=1, shared_xaxes=True, vertical_spacing=.075, row_heights=[h for *_, h in _PANELS])
+    fig = make_subplots(rows=5, cols=1, shared_xaxes=True, vertical_spacing=.085, row_heights=[h for *_, h in _PANELS])
     trained = [m for m in metrics if "loss" in m]
     n, k = len(trained), len(trained)//40
     xs, get = [m["step"] for m in trained], lambda name: [m.get(name) if _known(m.get(name)) else None for m in trained]
@@ -110,7 +110,7 @@ def training_figure(metrics:Sequence[dict] # rows of a run's metrics.jsonl
         if any(y is not None for y in ys):
             fig.add_trace(go.Scatter(x=xs, y=[y or 0 for y in _smooth(ys, k)], name=name, stackgroup="time", mode="lines", line=dict(width=1, color=colour), legend="legend5",
                                      fillpattern=dict(shape=hatch, fgcolor=colour, bgcolor=_alpha(colour, .35), size=7, solidity=.2)), row=5, col=1)
-    fig.update_layout(template=template(), height=1120, hovermode="x unified", margin=dict(t=62))
+    fig.update_layout(template=template(), height=1180, hovermode="x unified", margin=dict(t=62))
     for i, (title, unit, _) in enumerate(_PANELS, 1):
         name = str(i) if i > 1 else ""
         top = fig.layout[f"yaxis{name}"].domain[1]
@@ -118,12 +118,12 @@ def training_figure(metrics:Sequence[dict] # rows of a run's metrics.jsonl
         fig.add_annotation(name=f"legend{name}", text=f"<b>{title}</b>", xref="paper", x=0, xanchor="left", yref="paper", y=top, yanchor="bottom", yshift=24, showarrow=False, font=dict(size=15))
         fig.update_yaxes(title_text=unit, rangemode="tozero", row=i, col=1)
         fig.update_xaxes(showticklabels=True, row=i, col=1)
-    fig.update_yaxes(range=[0, 1.03], tickformat=".0%", row=1, col=1)
-    fig.update_yaxes(range=[0, 1.03], tickformat=".0%", row=3, col=1)
+    fig.update_yaxes(range=[-.02, 1.03], tickformat=".0%", row=1, col=1)
+    fig.update_yaxes(range=[-.02, 1.03], tickformat=".0%", row=3, col=1)
     fig.update_xaxes(title_text="training step", row=5, col=1)
     return fig
 
-# %% ../nbs/16_plots.ipynb #3310ff41
+# %% ../nbs/16_plots.ipynb #7d78e5b5
 def mean_se(xs:Sequence[float]) -> tuple[float, float]:
     "Mean and its standard error (0 for fewer than two values)."
     n, mean = len(xs), sum(xs)/max(1, len(xs))
@@ -136,7 +136,7 @@ def evaluation_figure(table:Sequence[dict] # rows with method, decoding ("greedy
     table = [r for r in table if _known(r.get("success"))]
     methods = list(dict.fromkeys(str(r.get("method", "?")) for r in table))
     fig = _figure(360, xaxis=dict(tickmode="array", tickvals=list(range(len(methods))), ticktext=[_plain(m) for m in methods], showgrid=False),
-                  yaxis=dict(title="success, share of episodes", range=[0, 1.03], tickformat=".0%"), barmode="group")
+                  yaxis=dict(title="success, share of episodes", range=[-.02, 1.03], tickformat=".0%"), barmode="group")
     for decoding, shift, hatch in (("greedy", -.2, ""), ("sampled", .2, "/")):
         xs, means, errors, colours, dots = [], [], [], [], []
         for i, m in enumerate(methods):
@@ -154,11 +154,11 @@ def evaluation_figure(table:Sequence[dict] # rows with method, decoding ("greedy
                                           marker=dict(color="white", size=7, line=dict(color="#333", width=1.5))))
     return fig
 
-# %% ../nbs/16_plots.ipynb #24de3892
+# %% ../nbs/16_plots.ipynb #16d24a5d
 def learning_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each of a method's runs, by method
                    ):
     "Success on held-out tasks by training step: mean over a method's runs, with a band of one standard error."
-    fig, look = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="success on held-out tasks", range=[0, 1.03], tickformat=".0%")), _look(list(runs))
+    fig, look = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="success on held-out tasks", range=[-.02, 1.03], tickformat=".0%")), _look(list(runs))
     for label, metrics in runs.items():
         at = {}
         for run in metrics:
@@ -183,7 +183,7 @@ def drift_figure(curves:dict[str, Sequence[dict]], # by label: rows of `drift.dr
               customdata=[r.get("n", "?") for r in rows], hovertemplate="turn %{x}: %{y:.3f} nats, %{customdata} turns")
     return fig
 
-# %% ../nbs/16_plots.ipynb #1b626e79
+# %% ../nbs/16_plots.ipynb #16ab44e0
 def takeover_figure(rows:Sequence[dict] # rows of `drift.takeover_curve`: k (student turns before), success, success_se, entropy (nats)
                    ):
     "The teacher's success and entropy when it takes over after k student turns."
@@ -193,7 +193,7 @@ def takeover_figure(rows:Sequence[dict] # rows of `drift.takeover_curve`: k (stu
     _line(fig, ks, [r.get("success") for r in rows], "success", colour, se=[r.get("success_se") or 0 for r in rows], row=1, col=1, hovertemplate="k = %{x}: %{y:.1%}")
     _line(fig, ks, [r.get("entropy") for r in rows], "entropy", colour, "dash", "square", se=[r.get("entropy_se") or 0 for r in rows], row=2, col=1, hovertemplate="k = %{x}: %{y:.3f} nats")
     fig.update_layout(template=template(), height=480, showlegend=False, margin=dict(t=16))
-    fig.update_yaxes(title_text="teacher's success", range=[0, 1.03], tickformat=".0%", row=1, col=1)
+    fig.update_yaxes(title_text="teacher's success", range=[-.02, 1.03], tickformat=".0%", row=1, col=1)
     fig.update_yaxes(title_text="teacher's entropy, nats", rangemode="tozero", row=2, col=1)
     fig.update_xaxes(title_text="k, student turns before the teacher", row=2, col=1)
     return fig

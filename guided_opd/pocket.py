@@ -60,18 +60,19 @@ def demonstrations(env, tokenizer, tasks:list[str],
     mixer = RolloutMixer(ExpertPolicy(env, tokenizer), None, env, chat=Chat(tokenizer), batch_size=8)
     return [t for t in mixer(tasks, progress=progress) if t.success]
 
-# %% ../nbs/18_pocket.ipynb #38fbc343
+# %% ../nbs/18_pocket.ipynb #4ccec29d
 @dataclass(frozen=True)
 class PocketSize:
     "Shape of a pocket model and how long it is trained."
     hidden:int; layers:int; heads:int; kv_heads:int; mlp:int  # of the Qwen3 architecture, heads of 32
     demonstrations:int  # size of the pool it is trained on
-    updates:int         # of `tokens_per_update` tokens
+    updates:int         # of the weights
+    tokens:int          # of an update, padding included
     lr:float            # peak learning rate
 
-SIZES = dict(teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, lr=3e-3),
-             student=PocketSize(96, 3, 3, 3, 256, demonstrations=400, updates=400, lr=2e-3),
-             student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=400, updates=700, lr=2e-3))
+SIZES = dict(teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3),
+             student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=500, tokens=2048, lr=6e-3),
+             student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=600, tokens=2048, lr=8e-3))
 
 def pocket_model(size:PocketSize, tokenizer, seed:int=0):
     "A `Qwen3ForCausalLM` with random weights."
@@ -82,7 +83,7 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         head_dim=32, intermediate_size=size.mlp, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
-# %% ../nbs/18_pocket.ipynb #0d2c68cf
+# %% ../nbs/18_pocket.ipynb #a0e4c2f8
 WIDTHS = 192, 256, 320, 512   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
@@ -105,19 +106,20 @@ def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Gen
             made += 1
             yield ids, targets
 
-def imitate(model, demos:list[Trajectory], updates:int, lr:float,
-            tokens:int=4096,      # of an update, padding included
+def imitate(model, demos:list[Trajectory],
+            size:PocketSize,      # how long to train
             seed:int=0, compiled:bool=False, # compile the model (needs a C++ compiler; worth it for long trainings)
-            progress:str|None=None, on_update=None
+            progress:str|None=None
            ) -> list[float]:
     "Train on the expert's tokens; returns the loss of each update (nats a token)."
+    updates, lr = size.updates, size.lr
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimisers = [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), torch.optim.AdamW(rest, lr=lr, weight_decay=0., betas=(.9, .98))]
     decoder = torch.compile(model.model, dynamic=False) if compiled else model.model
     losses, device = [], model.device
     model.train()
-    for step, (ids, targets) in enumerate(tqdm(imitation_batches(rows(demos), updates, tokens, np.random.default_rng(seed)), total=updates, desc=progress, disable=progress is None, unit="update")):
+    for step, (ids, targets) in enumerate(tqdm(imitation_batches(rows(demos), updates, size.tokens, np.random.default_rng(seed)), total=updates, desc=progress, disable=progress is None, unit="update")):
         for o in optimisers:
             for g in o.param_groups: g["lr"] = lr*min(1, (step + 1)/min(50, 1 + updates//10))*min(1, 1.6*(1 - step/updates))
             o.zero_grad()
@@ -128,11 +130,10 @@ def imitate(model, demos:list[Trajectory], updates:int, lr:float,
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         for o in optimisers: o.step()
         losses.append(loss.item())
-        if on_update: on_update(step, loss.item())
     model.eval()
     return losses
 
-# %% ../nbs/18_pocket.ipynb #48278dde
+# %% ../nbs/18_pocket.ipynb #92f13516
 POCKET_MODELS = Path(str(resources.files("guided_opd")))/"pocket_models"
 
 def load_pocket(which:str,          # "teacher", "student" or "student_small"
@@ -145,7 +146,7 @@ def load_pocket(which:str,          # "teacher", "student" or "student_small"
     if not (path/"config.json").exists():
         there = sorted(p.parent.name for p in path.parent.glob("*/config.json"))
         raise ValueError(f"There is no pocket model {which!r} for {env}; " + (f"choose one of {', '.join(there)}." if there else f"make them with: guided-opd pocket build --env {env}"))
-    return HFPolicy.from_pretrained(path, dtype=torch.float32, device=device, name="teacher" if which == "teacher" else "student", max_new_tokens=24)
+    return HFPolicy.from_pretrained(path, dtype=torch.float32, device=device, name="teacher" if which == "teacher" else "student", max_new_tokens=12)
 
 def build(env:str="alfworld",      # environment's name
           folder:Path=None,        # where to; None replaces the models of the package
@@ -164,7 +165,7 @@ def build(env:str="alfworld",      # environment's name
         if name in report["models"]: continue
         if pool is None: pool = demonstrations(world, tokenizer, world.tasks("train", max(s.demonstrations for n, s in SIZES.items() if n not in report["models"])), progress="demonstrations")
         started, model = time.time(), pocket_model(size, tokenizer, seed)
-        losses = imitate(model, pool[:size.demonstrations], size.updates, size.lr, seed=seed, compiled=compiled and name == "teacher", progress=f"training {name}")
+        losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=compiled and name == "teacher", progress=f"training {name}")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
         policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates,

@@ -94,9 +94,9 @@ class SlotCache(Cache):
         "Memory held, in bytes."
         return sum(x.numel()*x.element_size() for layer in self.layers if layer.is_initialized for x in (layer.keys, layer.values))
 
-# %% ../nbs/10_policy.ipynb #ec4faeae
+# %% ../nbs/10_policy.ipynb #0cade0b4
 def sample(logits_BV:Tensor,    # next-token logits
-           rngs:list,           # a numpy Generator for each row
+           rngs:list,           # a numpy Generator for each row; None for a row whose sample nobody needs
            temperature:float    # 0 is greedy
           ) -> tuple[Tensor, Tensor]:
     "Token ids [B] and their log-probs [B] under the distribution they were sampled from."
@@ -106,11 +106,11 @@ def sample(logits_BV:Tensor,    # next-token logits
     else:
         logp_BV = (logits_BV.double()/temperature).log_softmax(-1)
         cdf_BV = logp_BV.exp().cumsum(-1)
-        u_B1 = torch.tensor([[r.random()] for r in rngs], dtype=torch.float64, device=logits_BV.device)
+        u_B1 = torch.tensor([[r.random() if r else 0.] for r in rngs], dtype=torch.float64, device=logits_BV.device)
         ids_B = torch.searchsorted(cdf_BV, u_B1*cdf_BV[:, -1:], right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
     return ids_B, logp_BV.gather(-1, ids_B[:, None])[:, 0].float()
 
-# %% ../nbs/10_policy.ipynb #bfedd3fe
+# %% ../nbs/10_policy.ipynb #3de7b853
 class HFPolicy(Policy):
     "A causal LM of transformers (with or without PEFT adapters) that takes turns and gives hidden states to score."
     def __init__(self,
@@ -128,6 +128,7 @@ class HFPolicy(Policy):
             f"{name}: the model has {', '.join(sorted(kinds - {'full_attention'}))} layers; roll-outs need full attention in every layer. Choose another model, e.g. of the Qwen3 family.")
         self.max_context = max_context or config.max_position_embeddings
         self.layers = config.num_hidden_layers
+        self.vocab = len(tokenizer)   # ids that may be sampled; a head padded beyond them says nothing there
         self.reset()
 
     @classmethod
@@ -136,7 +137,9 @@ class HFPolicy(Policy):
                        ) -> "HFPolicy":
         "Load model and tokenizer; raises OSError with the name when they are not there."
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        try: model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        except (OSError, ValueError, ImportError): raise
+        except Exception as e: raise OSError(f"The weights in {path} cannot be read: {e}. Download or save the model again.") from e
         return cls(model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), AutoTokenizer.from_pretrained(path), **settings)
 
     @property
@@ -160,7 +163,7 @@ class HFPolicy(Policy):
         cache.positions = pos_BT
         mask = torch.arange(cache.end, device=self.device) <= pos_BT[:, None, :, None]
         hidden = self.lm.get_decoder()(input_ids=ids_BT, position_ids=pos_BT, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
-        return self.head(hidden[torch.arange(len(hidden), device=self.device), last_B])
+        return self.head(hidden[torch.arange(len(hidden), device=self.device), last_B])[:, :self.vocab]
 
     @torch.inference_mode()
     def act(self, histories):
@@ -184,7 +187,7 @@ class HFPolicy(Policy):
         ids, logprobs, done = [[] for _ in slots], [[] for _ in slots], [False]*len(slots)
         pos_B, zero_B = tensor([len(c) for c in contexts]), tensor([0]*len(slots))
         while True:
-            next_B, logp_B = sample(logits, rngs, self.temperature)
+            next_B, logp_B = sample(logits, [None if d else r for r, d in zip(rngs, done)], self.temperature)
             for b, (i, lp) in enumerate(zip(next_B.tolist(), logp_B.tolist())):
                 if not done[b]:
                     ids[b].append(i); logprobs[b].append(lp)
@@ -195,7 +198,7 @@ class HFPolicy(Policy):
         self.cache.close()
         for s, c, i in zip(slots, contexts, ids): self.cache.ids[s] = c + i[:-1]      # the last token was sampled but not fed
         replies = [Reply(i, lp, "eos" if i[-1] == self.tokenizer.eos_token_id else "length") for i, lp in zip(ids, logprobs)]
-        return [replies[order.index(i)] for i in range(len(order))]
+        return [r for _, r in sorted(zip(order, replies), key=lambda x: x[0])]
 
     def _known(self, slot, context):
         "How many tokens of the context the slot's cache already holds (at least one is always fed)."

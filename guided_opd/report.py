@@ -6,9 +6,9 @@
 __all__ = ['METHOD_NAMES', 'token_texts', 'pick_trajectories', 'summary', 'run_report', 'comparison_report', 'safe_json',
            'report_page', 'write_report']
 
-# %% ../nbs/17_report.ipynb #3b1abf73
-import html, itertools, json, math, os, time
-from collections.abc import Iterable, Sequence
+# %% ../nbs/17_report.ipynb #0fdf4ce1
+import html, json, math, os, time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from . import plots
@@ -68,7 +68,7 @@ def pick_trajectories(light:Sequence[Trajectory], # in the order of the file
         chosen |= {i: f"{name}, failed with the worst turn of the student" if worst(t) >= 0 else f"{name}, failed" for i, t in lost[:each - n]}
     return dict(sorted(chosen.items(), key=lambda x: (light[x[0]].step, x[0])))
 
-# %% ../nbs/17_report.ipynb #0a3c14d8
+# %% ../nbs/17_report.ipynb #476d3e44
 METHOD_NAMES = dict(guided="Guided-OPD", opd="OPD", sft="SFT", tcod_f2b="TCOD, front to back", tcod_b2f="TCOD, back to front")
 _HOW = dict(guided="each turn of a training episode was the teacher's with probability β, else the student's, and β fell as training went on",
             opd="the student took every turn of its training episodes, and the teacher scored what it did", sft="the teacher took every turn, and the student learned to do the same",
@@ -77,7 +77,7 @@ _HOW = dict(guided="each turn of a training episode was the teacher's with proba
 
 def _size(n): return "?" if not n else f"{n/1e9:.1f} B" if n >= 1e9 else f"{n/1e6:.1f} M" if n >= 1e5 else f"{n/1e3:.0f} k"
 def _span(seconds): return f"{seconds:.0f} s" if seconds < 100 else f"{seconds/60:.0f} min" if seconds < 6000 else f"{seconds/3600:.1f} h"
-def _percent(x): return f"{100*x:.0f} %"
+def _percent(x): return f"{100*x:.0f}%"
 def _when(path): return time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
 
 def _trend(rows:list[dict], key:str # a metric
@@ -112,7 +112,7 @@ def summary(config:dict,       # content of config.json
         now.append(f"Of the training episodes {_percent(wins[0])} succeeded in the first tenth of the steps{mixed} and {_percent(wins[1])} in the last.")
     return said + [" ".join(now)]
 
-# %% ../nbs/17_report.ipynb #d817a056
+# %% ../nbs/17_report.ipynb #84edcfe5
 def _figure(title, caption, figure): return dict(title=title, caption=caption, figure=json.loads(figure.to_json()))
 
 def _drift_figure(light:list[Trajectory]):
@@ -121,7 +121,7 @@ def _drift_figure(light:list[Trajectory]):
     last, curves = max((t.step for t in light), default=0) + 1, {}
     for third, name in enumerate(("early", "midway", "late")):
         here = [t for t in light if 3*t.step//last == third]
-        rows = drift_by_turn(here, min_turns=max(2, min(8, len(here)//5)))
+        rows = drift_by_turn(here, min_turns=max(3, min(8, len(here)//5)))
         if rows: curves[f"{name}, steps {min(t.step for t in here)}–{max(t.step for t in here)}"] = rows
     return plots.drift_figure(curves) if curves else None
 
@@ -152,9 +152,9 @@ def run_report(run:Path,   # folder of a run
     trajectories = [dict(task=t.task, step=t.step, beta=t.beta, score=t.score, success=t.success, ended=t.ended, final=t.final_observation, why=picked[i], turns=[_turn(u, decode) for u in t.turns])
                     for i, t in enumerate(read_trajectories(path, skip_malformed=True)) if i in picked] if picked else []
     done, steps = trained[-1]["step"] if trained else 0, c.get("steps") or 0
-    model = lambda who: " · ".join(filter(None, [config.get(who, {}).get("name"), f"{_size(config.get(who, {}).get('parameters'))} parameters"]))
+    model = lambda who: " ".join(filter(None, [config.get(who, {}).get("name"), f"({_size(config.get(who, {}).get('parameters'))} parameters)"]))
     method = METHOD_NAMES.get(c.get("method"), str(c.get("method", "?")))
-    facts = [["method", method], ["environment", " · ".join([str(env.get("name", "?"))] + [f"{k} {v}" for k, v in env.items() if k != "name"])], ["student", model("student")], ["teacher", model("teacher")],
+    facts = [["method", method], ["environment", str(env.get("name", "?"))], ["student", model("student")], ["teacher", model("teacher")],
              ["steps", f"{done} of {steps}"], ["episodes a step", str(c.get("rollouts_per_step", "?"))], ["started", _when(run/"config.json")], ["last step", _when(run/"metrics.jsonl") if metrics else "–"]]
     figures = []
     try: schedule = schedule_from_dict(config["schedule"])
@@ -166,11 +166,11 @@ def run_report(run:Path,   # folder of a run
     held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*math.sqrt(m['eval_success']*(1 - m['eval_success'])/n):.0f}", *(f"{m[k]:.{d}f}" if plots._known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))]
                 for m in metrics if plots._known(m.get("eval_success"))]
     tables = [dict(title="Evaluations", caption=f"Held-out tasks, the student alone, greedy; ± is the standard error over {n} episodes.", columns=["step", "success", "Score", "turns"], rows=held_out)] if held_out else []
-    settings = [[k, "–" if v is None else str(v)] for k, v in c.items()] + [["versions", ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items() if v)]]
-    return dict(title=f"{method} in {env.get('name', '?')}", line=f"{model('student')}, taught by {model('teacher')} · {_when(run/'config.json')}", summary=summary(config, metrics), notes=notes, facts=facts,
+    settings = [[k, "–" if v is None else str(v)] for k, v in [*c.items(), *((f"environment: {k}", v) for k, v in env.items() if k != "name")]] + [["versions", ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items() if v)]]
+    return dict(title=f"{method} in {env.get('name', '?')}", line=f"student: {model('student')} · teacher: {model('teacher')} · {_when(run/'config.json')}", summary=summary(config, metrics), notes=notes, facts=facts,
                 figures=figures, tables=tables, settings=settings, trajectories=trajectories, trajectories_written=len(light))
 
-# %% ../nbs/17_report.ipynb #897282b9
+# %% ../nbs/17_report.ipynb #2d1b61d7
 def _run_folders(folder:Path) -> list[Path]:
     "Run folders one or two levels below."
     return sorted(p.parent for pattern in ("*/config.json", "*/*/config.json") for p in folder.glob(pattern) if (p.parent/"metrics.jsonl").exists())
@@ -178,7 +178,7 @@ def _run_folders(folder:Path) -> list[Path]:
 def _table(rows:list[dict] # of a comparison: means over seeds, or one row a run
           ) -> dict:
     "Columns and cells, errors beside what they belong to."
-    shown = dict(success=lambda x: f"{100*x:.1f} %", score=lambda x: f"{x:.3f}", success_gain=lambda x: f"{x:+.1f} %", score_gain=lambda x: f"{x:+.1f} %", turns=lambda x: f"{x:.1f}", invalid=lambda x: f"{100*x:.1f} %",
+    shown = dict(success=lambda x: f"{100*x:.1f}%", score=lambda x: f"{x:.3f}", success_gain=lambda x: f"{x:+.1f}%", score_gain=lambda x: f"{x:+.1f}%", turns=lambda x: f"{x:.1f}", invalid=lambda x: f"{100*x:.1f}%",
                  student_tokens=lambda x: f"{x/1e3:.0f} k", teacher_tokens=lambda x: f"{x/1e3:.0f} k", seconds=lambda x: f"{x/60:.1f}")
     title = dict(success_gain="success vs opd", score_gain="Score vs opd", score="Score", seconds="minutes", student_tokens="student tokens", teacher_tokens="teacher tokens", invalid="invalid actions")
     keys = [k for k in dict.fromkeys(k for r in rows for k in r) if not k.endswith("_se") and any(r.get(k) is not None for r in rows)]
@@ -189,7 +189,7 @@ def _table(rows:list[dict] # of a comparison: means over seeds, or one row a run
         if not plots._known(x): return str(x)
         f = shown.get(k, lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
         se = r.get(f"{k}_se")
-        return f(x) + (f" ± {f(se).removesuffix(' %').removeprefix('+')}" if plots._known(se) and k in ("success", "score", "turns") else "")
+        return f(x) + (f" ± {f(se).removesuffix('%').removeprefix('+')}" if plots._known(se) and k in ("success", "score") else "")
     return dict(columns=[title.get(k, k) for k in keys], rows=[[cell(r, k) for k in keys] for r in rows])
 
 def comparison_report(folder:Path) -> dict:
@@ -218,7 +218,7 @@ def comparison_report(folder:Path) -> dict:
     greedy = [(m, *plots.mean_se([r["success"] for r in rows if str(r.get("method")) == m and r.get("decoding", "greedy") == "greedy" and plots._known(r.get("success"))])) for m in methods]
     episodes = next((f"{r['episodes']} " for r in rows if r.get("episodes")), "")
     said = [f"From the same cold start, with the same tasks and the same budget of steps, each method trained a student in {env_name}; then it played {episodes}unseen tasks alone."]
-    if greedy: said.append("Greedily it solved " + ", ".join(f"{_percent(x)}{f' ± {100*se:.0f}' if se else ''} ({METHOD_NAMES.get(m, m)})" for m, x, se in sorted(greedy, key=lambda g: -g[1])) + ".")
+    if greedy: said.append("Success with greedy decoding: " + ", ".join(f"{METHOD_NAMES.get(m, m)} {_percent(x)}{f' ± {100*se:.0f}' if se else ''}" for m, x, se in sorted(greedy, key=lambda g: -g[1])) + ".")
     seeds = max((sum(str(r.get("method")) == m and r.get("decoding", "greedy") == "greedy" for r in rows) for m in methods), default=0)
     if rows and seeds < 3: notes.append(f"{'One seed' if seeds == 1 else f'{seeds} seeds'} of each method: what a second run would give is unknown, so a small difference between methods means nothing.")
     figures = []

@@ -16,7 +16,7 @@ from .chat import Chat, History, check_same_tokenizer, parse_action
 from .policy import ExpertPolicy, Policy
 from .trajectory import Trajectory, Turn
 
-# %% ../nbs/11_rollout.ipynb #96d4a700
+# %% ../nbs/11_rollout.ipynb #8eead733
 @dataclass
 class _Episode:
     index:int; task:str; env:object; history:History; coin:np.random.Generator
@@ -29,7 +29,13 @@ class _Episode:
         if turn < self.expert_turns: return "expert"
         return "teacher" if self.coin.random() < (self.beta(turn) if callable(self.beta) else self.beta) else "student"
 
-# %% ../nbs/11_rollout.ipynb #90b33c10
+def _outcome(info):
+    "Score, success and validity from an environment's info, as plain numbers."
+    if missing := [repr(k) for k in ("score", "success", "valid") if k not in info]: raise ValueError(
+        f"The environment's info lacks {', '.join(missing)}. Each step has to return score (0..1), success and valid (was the action understood) in info.")
+    return float(info["score"]), bool(info["success"]), bool(info["valid"])
+
+# %% ../nbs/11_rollout.ipynb #f6fa6811
 class RolloutMixer:
     "Rolls out tasks with turns mixed between student and teacher: `mixer(tasks) -> list[Trajectory]`."
     def __init__(self,
@@ -42,15 +48,21 @@ class RolloutMixer:
         student_last:int|None=None,           # replay the expert until this many of its turns are left, then let the others act
         batch_size:int=16,                    # episodes that go on at once
         seed:int=0):                          # same seed, same trajectories
-        if not callable(beta) and not 0 <= beta <= 1: raise ValueError(f"beta is {beta}; it is a probability and must lie in 0..1.")
-        if teacher is None and (callable(beta) or beta > 0): raise ValueError("beta is above 0, so some turns are the teacher's: pass a teacher.")
         if (max_turns is not None and max_turns < 1) or batch_size < 1: raise ValueError("max_turns and batch_size must be 1 or more.")
-        if teacher is not None and getattr(student, "tokenizer", None) is not None is not getattr(teacher, "tokenizer", None): check_same_tokenizer(student.tokenizer, teacher.tokenizer)
+        if teacher is not None and getattr(student, "tokenizer", None) is not None is not getattr(teacher, "tokenizer", None):
+            check_same_tokenizer(student.tokenizer, teacher.tokenizer)
+            student.vocab = teacher.vocab = min(len(student.tokenizer), len(teacher.tokenizer))   # what one says, the other can read
+        if student_last is not None and not callable(getattr(env, "expert", None)): raise ValueError("student_last replays the environment's scripted expert, and this environment has none: give it a method expert().")
         self.chat = chat or Chat(student.tokenizer, instructions=getattr(env, "instructions", None))
         self.policies = dict(student=student, teacher=teacher)
         if student_last is not None: self.policies["expert"] = ExpertPolicy(env, self.chat.tokenizer)
-        self.env, self.beta, self.max_turns, self.student_last, self.batch_size, self.seed = env, beta, max_turns, student_last, batch_size, seed
+        self.env, self.beta, self.max_turns, self.student_last, self.batch_size, self.seed = env, self._check(beta), max_turns, student_last, batch_size, seed
         self.envs = []
+
+    def _check(self, beta):
+        if not callable(beta) and not 0 <= beta <= 1: raise ValueError(f"beta is {beta}; it is a probability and must lie in 0..1.")
+        if self.policies["teacher"] is None and (callable(beta) or beta > 0): raise ValueError("beta is above 0, so some turns are the teacher's: pass a teacher.")
+        return beta
 
     def __call__(self,
         tasks:Sequence[str],                       # a trajectory for each, in order; a task may come more than once
@@ -59,7 +71,7 @@ class RolloutMixer:
         progress:str|None=None                     # title of a progress bar
     ) -> list[Trajectory]:
         "Roll out every task."
-        beta = self.beta if beta is None else beta
+        beta = self.beta if beta is None else self._check(beta)
         for p in self.policies.values():
             if hasattr(p, "reset"): p.reset()
         waiting, active, done = list(enumerate(tasks))[::-1], {}, [None]*len(tasks)
@@ -84,7 +96,7 @@ class RolloutMixer:
         history = self.chat.history(slot, rng=stream(0))
         history.observe(observation)
         trajectory = Trajectory(task=task, env=getattr(env, "name", type(env).__name__), turns=[], beta=0. if callable(beta) else float(beta),
-                                score=info["score"], history=self.chat.kind, step=step, seed=self.seed)
+                                score=float(info.get("score", 0)), history=self.chat.kind, step=step, seed=self.seed)
         return _Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns)
 
     def _round(self, active):
@@ -102,10 +114,11 @@ class RolloutMixer:
         text = self.chat.text(reply.ids)
         action = parse_action(text)
         observation, reward, terminated, truncated, info = e.env.step(action)
+        score, success, valid = _outcome(info)
         t = e.trajectory
         t.turns.append(Turn(observation=e.history.observation, reply=text, action=action, actor=actor, prompt_ids=e.history.prompts[-1], reply_ids=reply.ids,
-                            logprobs=reply.logprobs, stop=reply.stop, valid=info["valid"], reward=float(reward), score=info["score"], trained=actor != "expert"))
-        t.score, t.success, t.final_observation = info["score"], info["success"], observation
+                            logprobs=reply.logprobs, stop=reply.stop, valid=valid, reward=float(reward), score=score, trained=actor != "expert"))
+        t.score, t.success, t.final_observation = score, success, observation
         e.history.reply(reply.ids)
         if terminated: return "environment"
         if truncated or len(t.turns) - e.expert_turns == self.max_turns: return "max_turns"

@@ -24,7 +24,7 @@ from .schedule import Schedule, constant, cosine
 from .scoring import batches, collate, divergence, record, rows
 from .trajectory import append_trajectories, read_trajectories
 
-# %% ../nbs/15_trainer.ipynb #13cc11c9
+# %% ../nbs/15_trainer.ipynb #bfc44e0e
 METHODS = "guided", "opd", "sft", "tcod_f2b", "tcod_b2f"
 
 @dataclass
@@ -59,8 +59,12 @@ class GuidedOPDConfig:
         if self.method not in METHODS: raise ValueError(f"There is no method {self.method!r}; choose one of {', '.join(METHODS)}.")
         for k in ("student_turns", "teacher_turns"):
             if getattr(self, k) not in DIVERGENCES: raise ValueError(f"{k} is {getattr(self, k)!r}; choose one of {', '.join(DIVERGENCES)}.")
-        for k in ("steps", "rollouts_per_step", "batch_size", "max_tokens", "save_every"):
-            if getattr(self, k) < 1: raise ValueError(f"{k} is {getattr(self, k)}; it must be 1 or more.")
+        for least, names in ((1, ("steps", "rollouts_per_step", "batch_size", "max_tokens", "save_every", "eval_episodes", "max_turns")), (0, ("warmup_steps", "weight_decay", "window", "lora_rank", "eval_every", "keep_trajectories", "seed"))):
+            for k in names:
+                if (v := getattr(self, k)) is not None and not v >= least: raise ValueError(f"{k} is {v}; it must be {least} or more.")
+        for k in ("ratio", "final_lr"):
+            if not 0 <= getattr(self, k) <= 1: raise ValueError(f"{k} is {getattr(self, k)}; it is a share and must lie in 0..1.")
+        if self.history not in ("transcript", "window"): raise ValueError(f"history is {self.history!r}; it must be 'transcript' or 'window'.")
         for k in ("lr", "max_grad_norm"):
             if not 0 < getattr(self, k) < math.inf: raise ValueError(f"{k} is {getattr(self, k)}; it must be above 0.")
         if self.temperature <= 0 and self.method != "sft": raise ValueError("temperature must be above 0 in training: reverse KL is an expectation over the student's own samples.")
@@ -108,7 +112,7 @@ def read_jsonl(path:Path) -> list[dict]:
             if n < len(lines): raise ValueError(f"{path}, line {n}, is not JSON; the file was changed by hand or damaged.") from None
     return out
 
-# %% ../nbs/15_trainer.ipynb #c6aef32e
+# %% ../nbs/15_trainer.ipynb #85ae1108
 class NaNLossError(RuntimeError): "The loss or a gradient is not a finite number; nothing was saved over."
 
 class GuidedOPD:
@@ -207,8 +211,8 @@ class GuidedOPD:
            ) -> "GuidedOPD":
         "Train; goes on from the newest checkpoint of the run folder if there is one."
         self._open_run()
-        last = min(steps or self.config.steps, self.config.steps)
-        if self.step == 0 and not (self.run/"metrics.jsonl").exists(): self._log(dict(step=0, **self._evaluate()))
+        last = self.config.steps if steps is None else min(steps, self.config.steps)
+        if self.step == 0 and not read_jsonl(self.run/"metrics.jsonl"): self._log(dict(step=0, **self._evaluate()))
         with self._stop_on_ctrl_c() as stop, tqdm(total=last, initial=self.step, desc=f"{self.config.method}", unit="step", disable=not progress) as bar:
             while self.step < last and not stop.is_set():
                 metrics = self._train_step()
@@ -260,10 +264,16 @@ class GuidedOPD:
     def save(self):
         "Write a checkpoint of weights, optimiser and schedule; keeps the two newest."
         place = self.run/"checkpoints"/f"step_{self.step:06d}"
-        with atomic_folder(place) as folder:
-            self.student.model.save_pretrained(folder/"student"); self.student.tokenizer.save_pretrained(folder/"student")
-            torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state()), folder/"optimiser.pt")
-            (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict())))
+        if place.exists(): return
+        try:
+            with atomic_folder(place) as folder:
+                self.student.model.save_pretrained(folder/"student"); self.student.tokenizer.save_pretrained(folder/"student")
+                with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state()), f)
+                (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict())))
+        except Exception as e:     # each library has an error of its own for a full disk; the first in the chain says why
+            why, whole = e, [p.name for p in checkpoints(self.run)]
+            while why.__context__: why = why.__context__
+            raise OSError(f"Could not write the checkpoint {place}: {why}. Make room, then give the same command again; it goes on from {whole[-1] + ', which is whole' if whole else 'the start'}.") from e
         for old in checkpoints(self.run)[:-2]: shutil.rmtree(old)
 
     def _open_run(self):
@@ -274,7 +284,7 @@ class GuidedOPD:
         path = self.run/"config.json"
         if path.exists():
             old = json.loads(path.read_text())
-            for part in ("config", "schedule", "env"):
+            for part in ("config", "schedule", "env", "student", "teacher"):
                 if old[part] != described[part]: raise ValueError(f"{self.run} holds a run with another {part} ({_difference(old[part], described[part])}). Choose another folder, or delete this one.")
         else: self.run.mkdir(parents=True, exist_ok=True); write_json(path, described)
         if self.step == 0 and (found := checkpoints(self.run)): self._load(found[-1])
@@ -304,7 +314,7 @@ class GuidedOPD:
     def _load(self, folder):
         from safetensors.torch import load_file
         state, saved = json.loads((folder/"state.json").read_text()), torch.load(folder/"optimiser.pt", weights_only=True, map_location=self.student.device)
-        if self.config.lora_rank:
+        if hasattr(self.student.model, "peft_config"):
             from peft import set_peft_model_state_dict
             set_peft_model_state_dict(self.student.model, load_file(folder/"student"/"adapter_model.safetensors"))
         else: load_weights(self.student.model, folder/"student")

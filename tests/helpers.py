@@ -9,7 +9,8 @@ from guided_opd.chat import word_tokenizer
 from guided_opd.policy import HFPolicy
 
 torch.set_num_threads(1)
-WORDS = "go stop left right ▁to ▁the ▁door ▁2 ▁room ▁you ▁are ▁in You".split(" ")
+SAID = "go stop left right ▁to ▁the ▁door ▁2 ▁room".split(" ")           # what a random model tends to say
+WORDS = SAID + "\n user assistant system You ▁are ▁in ▁a ▁corridor ▁Find ▁It ▁is ▁rooms ▁away ▁hear ▁0 ▁1 ▁3 ▁4 ▁5 ▁6 ▁7 Say ▁go".split(" ")
 
 
 class Corridor(gym.Env):
@@ -50,7 +51,7 @@ def policy(seed=0, name="student", tok=None, eos=2., vocab=None, layers=2, hidde
     if eos is not None:
         head = torch.nn.Linear(hidden, model.config.vocab_size)
         head.weight.data.copy_(model.lm_head.weight); head.bias.data.fill_(-8)
-        head.bias.data[len(tok) - len(WORDS):len(tok)] = 0
+        head.bias.data[[tok.get_vocab()[w] for w in SAID if w in tok.get_vocab()]] = 0
         head.bias.data[tok.eos_token_id] = eos
         model.lm_head = head
     return HFPolicy(model.eval(), tok, name=name, **dict(dict(max_new_tokens=5), **settings))

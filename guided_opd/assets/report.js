@@ -9,6 +9,7 @@ const SHADED = 3000;                              // tokens of a reply that are 
 
 const nats = x => x == null ? "–" : Math.abs(x) < 0.0005 ? "0.000" : x.toFixed(3);
 const known = x => typeof x === "number" && isFinite(x);
+const share = (x, most) => Math.sqrt(Math.min(1, Math.max(0, x / most)));   // height of a bar: most turns are far below the worst
 const mean = xs => xs.reduce((a, x) => a + x, 0) / xs.length;
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
@@ -19,14 +20,15 @@ function h(tag, props, ...children) {
     if (v == null || v === false) continue;
     if (typeof v === "function") el[k] = v; else el.setAttribute(k, v === true ? "" : v);
   }
-  el.append(...children.flat().filter(c => c != null));
+  el.append(...children.flat().filter(c => c != null && c !== false));
   return el;
 }
 
 // --- tables and figures
 
 function table({ title, caption, columns, rows }) {
-  const cell = (tag, x, i) => h(tag, { class: i && "number", scope: tag === "th" ? (i == null ? "row" : "col") : null, dir: "auto" }, String(x ?? "–"));
+  const numeric = (columns ?? []).map((_, i) => rows.every(r => /^[-+–\d]/.test(String(r[i] ?? "–"))));
+  const cell = (tag, x, i) => h(tag, { class: i && (tag === "th" ? numeric[i] : /^[-+–\d]/.test(String(x ?? "–"))) ? "number" : null, scope: tag === "th" ? (i == null ? "row" : "col") : null, dir: "auto" }, String(x ?? "–"));
   return h("section", {}, title && h("h3", {}, title), caption && h("p", { class: "soft" }, caption),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title || "table" },
       h("table", {}, columns && h("thead", {}, h("tr", {}, columns.map((c, i) => cell("th", c, i)))),
@@ -56,6 +58,7 @@ async function draw(plot) {
     if (box && box.height > 24) shift[`annotations[${i}].yshift`] = box.height;
   });
   if (Object.keys(shift).length) await window.Plotly.relayout(plot, shift);
+  plot.drawn = true;
 }
 
 function drawWhenShown(el) {
@@ -80,7 +83,7 @@ function makeCard(el) {
   const show = token => {
     const { text, measures } = token.about;
     card.replaceChildren(h("b", { dir: "auto" }, JSON.stringify(text.length > 80 ? text.slice(0, 80) + "…" : text)),
-      h("dl", {}, measures.flatMap(([k, v]) => [h("dt", {}, NAMES[k] ?? k), h("dd", {}, `${nats(v)} nats` + (k.endsWith("logprob") && v != null ? ` (${(100 * Math.exp(v)).toPrecision(3)} %)` : ""))])));
+      h("dl", {}, measures.flatMap(([k, v]) => [h("dt", {}, NAMES[k] ?? k), h("dd", {}, `${nats(v)} nats` + (k.endsWith("logprob") && v != null ? ` (${(100 * Math.exp(v)).toPrecision(3)}%)` : ""))])));
     card.hidden = false;
     const at = token.getBoundingClientRect(), box = card.getBoundingClientRect(), home = el.getBoundingClientRect();
     const left = Math.max(4, Math.min(at.left, document.documentElement.clientWidth - box.width - 8));
@@ -106,7 +109,7 @@ function reply(turn) {
     if (shown++ >= SHADED) { box.append(turn.tokens.slice(SHADED).map(t => t[0]).join("")); break; }
     const over = xs => { const own = xs.slice(at, at + n).filter(known); return own.length ? mean(own) : null; };
     const value = shade ? over(shade) : null;
-    const token = h("span", { class: "token", "data-level": value == null ? null : level(value), tabindex: shown === 1 ? 0 : -1, "aria-describedby": "token-card" },
+    const token = h("span", { class: /^<\|.*\|>$|^<\/?s>$/.test(text) ? "token special" : "token", "data-level": value == null ? null : level(value), tabindex: shown === 1 ? 0 : -1, "aria-describedby": "token-card" },
       text === "" ? "∅" : text.replace(/\n/g, "↵\n"));
     token.about = { text, measures: measured.map(([k, xs]) => [k, over(xs)]) };
     box.append(token);
@@ -123,7 +126,7 @@ function turnView(turn, i, most) {
     h("div", { class: "said" }, h("span", { class: "soft label" }, "environment"), long(turn.observation, "observation")),
     h("div", { class: "head" },
       h("span", { class: "actor" }, `${MARK[turn.actor] ?? "?"} ${turn.actor}`), h("span", { class: "soft" }, `turn ${i + 1}`),
-      turn.drift != null && h("span", { class: "drift" }, h("span", { class: "bar", style: `--share:${Math.min(1, turn.drift / most)}` }), `${measure} ${nats(turn.drift)} nats a token`),
+      turn.drift != null && h("span", { class: "drift" }, h("span", { class: "bar", style: `--share:${share(turn.drift, most)}` }), `${measure} ${nats(turn.drift)} nats a token`),
       !turn.trained && h("span", { class: "flag" }, "not trained"),
       !turn.valid && h("span", { class: "flag bad" }, "✗ not understood"),
       turn.stop === "length" && h("span", { class: "flag bad" }, "cut at the length limit"),
@@ -152,12 +155,12 @@ function trajectoryView(t, most, activate) {
     if (turns.length) return;
     t.turns.forEach((u, i) => {
       turns.push(turnView(u, i, most));
-      buttons.push(h("button", { type: "button", "data-actor": u.actor, "data-invalid": !u.valid, onclick: () => { activate(details); details.go(i); }, style: `--share:${Math.min(1, (u.drift ?? 0) / most)}`,
+      buttons.push(h("button", { type: "button", "data-actor": u.actor, "data-invalid": !u.valid, onclick: () => { activate(details); details.go(i); }, style: `--share:${share(u.drift ?? 0, most)}`,
         title: `turn ${i + 1}, ${u.actor}${u.drift == null ? "" : `: ${nats(u.drift)} nats a token`}${u.valid ? "" : ", not understood"}`,
         "aria-label": `turn ${i + 1}, ${u.actor}, ${u.drift == null ? "not scored" : `${nats(u.drift)} nats a token`}${u.valid ? "" : ", not understood"}` }));
     });
     details.append(
-      h("div", { class: "strip", role: "group", "aria-label": "turns; left and right arrow or j and k step through them" }, h("span", { class: "soft" }, nats(most)), h("div", { class: "bars" }, buttons)),
+      h("div", { class: "strip", role: "group", "aria-label": "turns; left and right arrow or j and k step through them" }, h("span", { class: "soft" }, `${most.toPrecision(2)} nats`), h("div", { class: "bars" }, buttons)),
       h("ol", { class: "turns" }, turns),
       h("div", { class: "said end" }, h("span", { class: "soft label" }, "environment"), long(t.final, "observation")),
       h("p", { class: "soft" }, `Ended by ${{ environment: "the environment", max_turns: "the limit of turns", context: "a full context window" }[t.ended] ?? t.ended}.`));
@@ -177,7 +180,7 @@ function trajectories(report, activate) {
   return h("section", { class: "trajectories" }, h("h3", {}, "Trajectories, turn by turn"),
     h("p", {}, `${plural(views.length, "episode")} of ${report.trajectories_written} that were written down, from early to late. A token is shaded by how far student and teacher were apart there: reverse KL in the student's turns, forward KL in the teacher's. `,
       `Point at a token for all its measures. Bars are turns: click one, or step with ← → or j k.`),
-    shades(), h("p", { class: "key" }, ["student", "teacher", "expert"].map(a => h("span", { "data-actor": a }, h("span", { class: "actor" }, `${MARK[a]} ${a}`))), h("span", { class: "soft" }, `bars: 0 to ${nats(most)} nats a token`)),
+    shades(), h("p", { class: "key" }, ["student", "teacher", "expert"].map(a => h("span", { "data-actor": a }, h("span", { class: "actor" }, `${MARK[a]} ${a}`))), h("span", { class: "soft" }, `bars: 0 to ${most.toPrecision(2)} nats a token (mean of a turn), square-root scale`)),
     h("p", { class: "filters", role: "group", "aria-label": "which episodes" }, buttons), views);
 }
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 import numpy as np
 
-# %% ../../nbs/08b_envs.webshop_search.ipynb #57a80a5d
+# %% ../../nbs/08b_envs.webshop_search.ipynb #ef16c08f
 def _span(*ranges): return [c for r in ranges for c in range(int(r.split("-")[0], 16), int(r.split("-")[-1], 16)+1)]
 
 _PICTURES = _span(*"""a9 ae 203c 2049 2122 2139 2194-2199 21a9-21aa 231a-231b 2328 2388 23cf 23e9-23f3 23f8-23fa 24c2 25aa-25ab 25b6 25c0
@@ -48,7 +48,7 @@ def _grammar():
     E,K,N,ML,MN = (f"(?:{c}{x})" for c in ("E","K","N","[MBQ]","[UBQ]"))
     core = f"(?:{K}++(?:{E}++{K}++)*|(?:W{x}Q{x}(?![LW])|W{x}D{x}W{x}|{N}++(?:(?:{E}++|{MN}){N}++)*|{run}(?:(?:{E}++|{ML}){run})*)++)"
     word = f"(?:(?<![EXZV]){E}++)?+{core}(?:{E}++{core})*{E}*+"
-    y = "(?:X|Z(?!Z*[Pbm]))*+" # joiners belong to what they join
+    y = "(?:X|Z++(?![Pbm]))*+" # joiners belong to what they join
     unit = f"(?:b{y}m{y}|m{y}|[Pb]{y}V?)"
     return re.compile(f"{word}|(?:(?<!Z)Z++(?=[Pb]))?+{unit}(?:Z++{unit})*|R{x}R{x}|(?:S{x})++|H{x}|I{x}")
 

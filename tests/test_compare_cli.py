@@ -1,0 +1,162 @@
+"The comparison goes on cell by cell; the command line answers in one line and with the right exit code."
+import json, math, os, runpy, subprocess, sys
+
+import pytest
+import torch
+from helpers import Child, Corridor, policy
+
+from guided_opd.compare import compare, markdown_table, summarise_rows
+from guided_opd.pocket import pocket_tokenizer
+from guided_opd.trainer import checkpoints, read_jsonl
+from guided_opd.trajectory import read_trajectories
+
+SETTINGS = dict(steps=2, rollouts_per_step=2, warmup_steps=1, eval_every=1, eval_episodes=2, save_every=1, batch_size=2)
+ENV = Corridor(max_turns=3)
+lm = lambda seed=0, name="student": policy(seed, name, eos=None, max_new_tokens=3)
+
+def run(folder, methods=("opd", "guided"), seeds=(0, 1), **kw):
+    return compare(lm, lm(1, "teacher"), ENV, folder, list(methods), list(seeds), **{**dict(test_tasks=ENV.tasks("test"), settings=SETTINGS), **kw})
+
+def timeless(result): return [{k: v for k, v in r.items() if k != "seconds"} for r in result["rows"]]
+
+def stamps(folder): return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.parent != folder}
+
+def test_a_comparison_goes_on_cell_by_cell(tmp_path):
+    whole = run(tmp_path/"whole")
+    assert [(r["method"], r.get("seed"), r["decoding"]) for r in whole["rows"]] == [(m, s, d) for m, s in [("cold start", 0), ("teacher", 0), ("opd", 0), ("guided", 0), ("opd", 1), ("guided", 1)] for d in ("greedy", "sampled")]
+    assert {r["episodes"] for r in whole["rows"]} == {6}
+    for folder in (tmp_path/"whole").glob("*/seed_*"): assert checkpoints(folder)[-1].name == "step_000002"
+    tokens = {m: [next(r for r in whole["rows"] if r["method"] == m)[k] for k in ("student_tokens", "teacher_tokens")] for m in ("opd", "guided")}
+    assert tokens["opd"][1] == 0 < tokens["opd"][0] and tokens["guided"][1] > 0
+
+    parts = tmp_path/"parts"
+    run(parts, ["opd"], [0])                      # one cell
+    first = stamps(parts)
+    def dying():                                  # killed in the second cell
+        import guided_opd.compare as module
+        real = module.evaluate_cell
+        module.evaluate_cell = lambda *a, **kw: os.kill(os.getpid(), 9) if kw["method"] == "guided" else real(*a, **kw)
+        run(parts)
+    child = Child(dying, tmp_path/"log")
+    assert child.wait() == -9, child.text
+    trained = stamps(parts/"guided"/"seed_0")
+    again = run(parts)
+    assert timeless(again) == timeless(whole)
+    assert first.items() <= stamps(parts).items(), "a cell that is done is not done again"
+    assert {k: v for k, v in trained.items() if "checkpoints" in k or "jsonl" in k}.items() <= stamps(parts/"guided"/"seed_0").items(), "a trained cell is only evaluated"
+    before = stamps(parts)
+    assert run(parts)["table"] == again["table"] and stamps(parts) == before
+    assert json.loads((parts/"comparison.json").read_text())["table"] == again["table"] and (parts/"table.md").read_text(encoding="utf-8").count("\n| guided |") == 2
+    for kw, why in ((dict(settings={**SETTINGS, "lr": .5}), "settings"), (dict(test_tasks=ENV.tasks("test", 3)), "test_tasks"), (dict(settings_of=dict(opd=dict(lr=.1))), "settings_of")):
+        with pytest.raises(ValueError, match=f"other {why};.*another folder"): run(parts, **kw)
+    assert stamps(parts) == before
+
+def test_settings_of_a_method_reach_only_that_method(tmp_path):
+    rows = run(tmp_path, seeds=[0], settings_of=dict(guided=dict(lr=.25)))["rows"]
+    assert {r["method"]: r.get("lr") for r in rows} == {"cold start": None, "teacher": None, "opd": 1e-3, "guided": .25}
+
+def test_testing_on_training_tasks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="1 of the test tasks are training tasks"): run(tmp_path, test_tasks=[*ENV.tasks("test"), "train/3"])
+    with pytest.raises(ValueError, match="no method 'dpo'"): run(tmp_path, methods=["dpo"])
+
+def test_the_table_has_means_errors_and_gains():
+    row = lambda m, s, d, success: dict(method=m, seed=s, decoding=d, episodes=10, success=success, score=success + .1, turns=5., student_tokens=1000, teacher_tokens=0, seconds=60.)
+    rows = [row(m, s, d, x) for m, xs in (("opd", (.2, .3, .4)), ("guided", (.3, .5, .4))) for s, x in enumerate(xs) for d in ("greedy", "sampled")]
+    rows += [{k: v for k, v in row("teacher", 0, "greedy", .9).items() if "tokens" not in k and k != "seconds"}]
+    table = {(r["method"], r["decoding"]): r for r in summarise_rows(rows)}
+    g = table["guided", "greedy"]
+    assert (g["seeds"], g["episodes"]) == (3, 30) and g["success"] == pytest.approx(.4) and g["success_se"] == pytest.approx(.1/math.sqrt(3)) and g["success_gain"] == pytest.approx(100/3) and g["score_gain"] == pytest.approx(25)
+    assert table["opd", "greedy"]["success_gain"] is None and table["teacher", "greedy"]["success_gain"] is None and table["teacher", "greedy"]["success_se"] is None
+    text = markdown_table(list(table.values()))
+    assert len({l.count("|") for l in text.splitlines()}) == 1 and "| 40.0% ± 5.8% |" in text and "+33.3 %" in text and "| 90.0% |" in text
+    nothing = summarise_rows([row("opd", 0, "greedy", 0.) | dict(score=0.), row("guided", 0, "greedy", .5)])
+    assert nothing[1]["success_gain"] is None and markdown_table(nothing), "no gain over nothing"
+
+
+# --- the command line
+
+def command(tmp_path, *args):
+    "The entry point in a process of its own (forked: the imports are there already); exit code and all that it said."
+    def main():
+        sys.argv = ["guided-opd", *map(str, args)]
+        runpy.run_module("guided_opd.cli", run_name="__main__", alter_sys=True)
+    child = Child(main, tmp_path/"said")
+    return child.wait(), child.text
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    "A student's and a teacher's folder; every third token or so ends the reply."
+    folder = tmp_path_factory.mktemp("models")
+    words = pocket_tokenizer(["go to drawer 1 open you see the look around is and in a on quickly"]*2)
+    for seed, name in enumerate(("student", "teacher")):
+        p = policy(seed, name, tok=words)
+        p.model.model.embed_tokens.weight.data[:, 0] = 9.
+        p.model.lm_head = torch.nn.Linear(32, len(words), bias=False)
+        p.model.lm_head.weight.data[:, 0], p.model.lm_head.weight.data[words.eos_token_id, 0] = 0, .9
+        p.model.save_pretrained(folder/name); words.save_pretrained(folder/name)
+    return folder
+
+def test_help_reads_well_and_needs_no_torch():
+    code = "import sys, guided_opd.cli as c\nfor a in sys.argv[1:]:\n  try: c.main([*a.split(), '--help'])\n  except SystemExit as e: assert not e.code\n  print('=====')\nassert 'torch' not in sys.modules"
+    commands = ["", "demo", "train", "evaluate", "compare", "report", "envs", "pocket", "doctor"]
+    done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True, env=dict(os.environ, COLUMNS="100"))
+    assert done.returncode == 0, done.stderr
+    pages = dict(zip(commands, done.stdout.split("=====\n")))
+    for c in commands[1:]:
+        assert c in pages[""] and "usage: " in pages[c] and "==SUPPRESS==" not in pages[c] and len(pages[c].splitlines()[2]) > 20, pages[c]
+    assert "guided-opd demo" in pages[""]
+    flat = " ".join(pages["train"].split())
+    from dataclasses import fields
+    from guided_opd.trainer import GuidedOPDConfig
+    for f in fields(GuidedOPDConfig): assert f"--{f.name.replace('_', '-')} " in flat and f"(default: {f.default})" in flat
+
+def test_the_module_is_the_command():
+    run = lambda *args: subprocess.run([sys.executable, "-m", "guided_opd.cli", *args], capture_output=True, text=True)
+    done = run("--version")
+    assert done.returncode == 0 and done.stdout.strip().count(".") == 2
+    for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate"]):
+        done = run(*args)
+        assert done.returncode == 2 and done.stdout == "" and "usage:" in done.stderr and "Traceback" not in done.stderr
+    done = run("train", "--method", "dpo")
+    assert done.returncode == 1 and done.stderr == "guided-opd: There is no method 'dpo'; choose one of guided, opd, sft, tcod_f2b, tcod_b2f.\n", done.stderr
+
+def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
+    empty, torn = tmp_path/"empty", tmp_path/"torn"
+    empty.mkdir()
+    import shutil; shutil.copytree(models/"student", torn); f = torn/"model.safetensors"; f.write_bytes(f.read_bytes()[:999])
+    good = ["--student", models/"student", "--teacher", models/"teacher", "--run", tmp_path/"run"]
+    for args, why in ((["train", *good, "--env", "nosuch"], "Unknown environment 'nosuch': use one of alfworld"),
+                      (["train", *good, "--student", tmp_path/"none"], "There is no model folder"),
+                      (["train", *good, "--student", "pocket:giant"], "giant"),
+                      (["train", *good, "--teacher", empty], "empty"),
+                      (["evaluate", torn], "torn"),
+                      (["train", *good, "--lr", "-1"], "lr is -1.0; it must be above 0"),
+                      (["evaluate", models/"student", "--split", "holiday"], "Unknown split 'holiday'"),
+                      (["evaluate", models/"student", "--episodes", "0"], "1 episode or more"),
+                      (["evaluate", models/"student", "--temperature", "-1"], "temperature is -1.0"),
+                      (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose from guided, opd"),
+                      (["report", tmp_path/"none"], "none"),
+                      (["envs", "webshop", "--export", tmp_path], "guided-opd envs alfworld --export")):
+        code, said = command(tmp_path, *args)
+        lines = [l for l in said.splitlines() if l.strip()]
+        assert code == 1 and lines and lines[-1].startswith("guided-opd: ") and why in lines[-1] and "Traceback" not in said, (args, said)
+    assert not (tmp_path/"run").exists(), "nothing was begun"
+
+def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
+    run, small = tmp_path/"run", ["--rollouts-per-step", 2, "--max-turns", 2, "--eval-every", 2, "--eval-episodes", 1, "--save-every", 1, "--warmup-steps", 1, "--keep-trajectories", 1]
+    args = [sys.executable, "-m", "guided_opd.cli", "train", "--student", models/"student", "--teacher", models/"teacher", "--run", run, "--steps", 2, *small]
+    done = subprocess.run(list(map(str, args)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"Report: {run}/report.html" in done.stdout and (run/"report.html").stat().st_size > 10_000
+    rows = read_jsonl(run/"metrics.jsonl")
+    assert [r["step"] for r in rows] == [0, 1, 2] and all(math.isfinite(r["loss"]) for r in rows[1:]) and "eval_success" in rows[2]
+    before = (run/"metrics.jsonl").read_bytes()
+    code, said = command(tmp_path, *args[3:])                       # again: there is nothing left to do
+    assert code == 0 and (run/"metrics.jsonl").read_bytes() == before, said
+    code, said = command(tmp_path, *args[3:], "--lr", .5)
+    assert code == 1 and said.splitlines()[-1].startswith("guided-opd: ") and "lr: 0.001 there, 0.5 here" in said
+    out = tmp_path/"played.jsonl"
+    code, said = command(tmp_path, "evaluate", checkpoints(run)[-1]/"student", "--episodes", 1, "--temperature", 1, "--out", out)
+    assert code == 0 and "1 episodes · temperature 1" in said, said
+    [t] = read_trajectories(out)
+    assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}

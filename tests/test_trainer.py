@@ -1,0 +1,301 @@
+"Training that is killed, cut off, interrupted or fed nonsense: what was saved stays whole, and going on gives the same numbers."
+import json, os, resource, signal, time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from helpers import TOK, Child, Corridor, policy
+
+from guided_opd import trainer as module
+from guided_opd.losses import token_weights
+from guided_opd.schedule import adaptive, constant
+from guided_opd.trainer import METHODS, GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
+from guided_opd.trajectory import read_trajectories
+
+SMALL = dict(steps=6, rollouts_per_step=4, lr=1e-2, warmup_steps=2, eval_every=3, eval_episodes=2, save_every=2, keep_trajectories=4, batch_size=3, max_tokens=600)
+
+def lm(seed=0, name="student", **kw): return policy(seed, name, eos=None, **dict(dict(max_new_tokens=4), **kw))
+
+def training(run, student=None, teacher=None, env=None, schedule=None, **settings):
+    return GuidedOPD(student or lm(), teacher or lm(1, "teacher"), env or Corridor(max_turns=4), run, schedule=schedule, **{**SMALL, **settings})
+
+def fit(run, steps=None, **kw): t = training(run, **kw); t.fit(steps, progress=False); return t
+
+def curve(run): return [{k: v for k, v in m.items() if not k.startswith("seconds")} for m in read_jsonl(run/"metrics.jsonl")]
+
+def weights(t): return {k: v.clone() for k, v in t.student.model.state_dict().items()}
+
+def same_weights(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+def files(run): return {str(p.relative_to(run)): p.read_bytes() for p in sorted((run/"checkpoints").rglob("*")) if p.is_file()}
+
+def same_run(a, b):
+    "Same curve, trajectories, and newest checkpoint to the bit."
+    assert curve(a) == curve(b)
+    assert (a/"trajectories.jsonl").read_bytes() == (b/"trajectories.jsonl").read_bytes()
+    x, y = checkpoints(a)[-1], checkpoints(b)[-1]
+    assert x.name == y.name and [p.name for p in checkpoints(a)] == [p.name for p in checkpoints(b)]
+    for f in sorted((x/"student").iterdir()): assert f.read_bytes() == (y/"student"/f.name).read_bytes(), f.name
+    assert (x/"state.json").read_text() == (y/"state.json").read_text()
+    p, q = (torch.load(d/"optimiser.pt", weights_only=True) for d in (x, y))
+    for k, v in p["optimiser"]["state"].items(): assert all(torch.equal(v[n], q["optimiser"]["state"][k][n]) for n in v)
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    "A run that nothing happened to."
+    run = tmp_path_factory.mktemp("straight")
+    start = time.monotonic()
+    fit(run)
+    return SimpleNamespace(run=run, seconds=time.monotonic() - start)
+
+def dying(where, name, at):
+    "kill -9 at the `at`-th call of a function."
+    real, calls = getattr(where, name), []
+    def f(*a, **kw):
+        calls.append(1)
+        if len(calls) == at: os.kill(os.getpid(), signal.SIGKILL)
+        return real(*a, **kw)
+    setattr(where, name, f)
+
+def test_a_run_leaves_what_it_says(straight):
+    run = straight.run
+    rows = read_jsonl(run/"metrics.jsonl")
+    assert [r["step"] for r in rows] == list(range(7)) and "loss" not in rows[0]
+    assert [r["step"] for r in rows if "eval_success" in r] == [0, 3, 6]
+    for r in rows[1:]:
+        assert {"loss", "beta", "kl_student", "kl_teacher", "success", "score", "turns", "invalid", "student_tokens", "teacher_tokens", "grad_norm", "lr", "seconds_rollout", "seconds_score", "seconds_update"} <= r.keys()
+    assert [r["beta"] for r in rows[1:]] == sorted([r["beta"] for r in rows[1:]], reverse=True) and rows[1]["beta"] == 1 and rows[-1]["beta"] == 0
+    assert [p.name for p in checkpoints(run)] == ["step_000004", "step_000006"], "the two newest are kept"
+    config = json.loads((run/"config.json").read_text())
+    assert config["config"]["lr"] == SMALL["lr"] and config["schedule"]["name"] == "cosine" and config["env"]["name"] == "Corridor" and config["versions"]["torch"]
+    ts = list(read_trajectories(run/"trajectories.jsonl"))
+    assert [t.step for t in ts] == [i for i in range(6) for _ in range(4)] and all(turn.measures for t in ts for turn in t.turns)
+
+def test_killed_again_and_again_it_gives_the_same_numbers(straight, tmp_path):
+    rng, run = np.random.default_rng(int(time.time())), tmp_path/"run"
+    dooms = [(os, "replace", 1), (module, "_fsync", 2), (torch, "save", 1), (os, "rename", 1), (os, "rename", 2), (torch, "save", 2), (module.shutil, "rmtree", 5), None, None]
+    for doom in dooms:
+        def work():
+            if doom: dying(*doom)
+            fit(run)
+        child = Child(work, tmp_path/"log")
+        if not doom: time.sleep(rng.uniform(.05, straight.seconds)); child.kill()
+        assert child.wait() in ((-9,) if doom else (-9, 0)) or doom == (module.shutil, "rmtree", 5), (doom, child.text)
+        for c in checkpoints(run): assert {"student", "optimiser.pt", "state.json"} <= {p.name for p in c.iterdir()} or c != checkpoints(run)[-1], "the newest checkpoint is whole"
+        if (run/"metrics.jsonl").exists():     # and the line that was being written is torn
+            for name, torn in (("metrics.jsonl", b'{"step": 3, "be'), ("trajectories.jsonl", '{"version":1,"task":"ö'.encode()[:-1])):
+                with open(run/name, "ab") as f: f.write(torn)
+    assert Child(lambda: fit(run), tmp_path/"log").wait() == 0
+    same_run(run, straight.run)
+
+def test_killed_while_the_first_numbers_are_written(straight, tmp_path):
+    assert Child(lambda: (dying(json, "dumps", 3), fit(tmp_path)), tmp_path/"log").wait() == -9
+    (tmp_path/"metrics.jsonl").write_text('{"step": 0, "eval_succ')
+    fit(tmp_path)
+    same_run(tmp_path, straight.run)
+
+def test_stopping_and_going_on_in_one_process_is_the_same_too(straight, tmp_path):
+    t = training(tmp_path)
+    for steps in (0, 1, 3, None): t.fit(steps, progress=False); assert t.step == (6 if steps is None else steps)
+    same_run(tmp_path, straight.run)
+    t.fit(progress=False)       # a finished run has nothing to do
+    assert fit(tmp_path).step == 6
+    same_run(tmp_path, straight.run)
+
+@pytest.mark.parametrize("room", ["weights", "optimiser"])
+def test_a_full_disk_leaves_the_last_checkpoint_whole(straight, tmp_path, room):
+    run = tmp_path/"run"
+    def work():
+        t = training(run)
+        t.fit(3, progress=False)
+        newest = checkpoints(run)[-1]
+        size = (newest/"student"/"model.safetensors").stat().st_size
+        assert (newest/"optimiser.pt").stat().st_size > 1.5*size
+        limit = size//2 if room == "weights" else size + 5000
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))   # from here on every larger file fails in the kernel
+        try: t.fit(progress=False)
+        except OSError as e: print("ERROR", e); raise SystemExit(3)
+    child = Child(work, tmp_path/"log")
+    assert child.wait() == 3, child.text
+    error = next(l for l in child.text.splitlines() if l.startswith("ERROR"))
+    assert "step_000004" in error and "File too large" in error and "step_000002" in error and "goes on" in error and len(error) < 400
+    assert [p.name for p in (run/"checkpoints").iterdir()] == ["step_000002"], "nothing half-written is left"
+    t = training(run); t._open_run()
+    assert t.step == 2
+    fit(run)
+    same_run(run, straight.run)
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_nan_stops_the_run_and_saves_nothing(tmp_path, what):
+    t = training(tmp_path, save_every=1)
+    def poison(metrics):
+        if metrics["step"] != 2: return
+        p = t.parameters[0]
+        if what == "loss": p.data[:] = float("nan")
+        else: p.register_hook(lambda g: g*float("nan"))
+        seen.update(files=files(tmp_path), metrics=(tmp_path/"metrics.jsonl").read_bytes(), weights=weights(t))
+    seen = {}
+    with pytest.raises(NaNLossError, match=f"The {what} of step 2 is not a finite number.*last checkpoint.*Lower lr"): t.fit(progress=False, on_step=poison)
+    assert files(tmp_path) == seen["files"] and (tmp_path/"metrics.jsonl").read_bytes() == seen["metrics"] and t.step == 2
+    if what == "gradient": assert same_weights(weights(t), seen["weights"]), "no update was made"
+    again = training(tmp_path, save_every=1); again.fit(3, progress=False)
+    assert again.step == 3 and all(torch.isfinite(p).all() for p in again.parameters)
+
+class Slow(Corridor):
+    name = "Corridor"
+    def step(self, action): time.sleep(.02); return super().step(action)
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(straight, tmp_path):
+    run = tmp_path/"run"
+    child = Child(lambda: training(run, env=Slow(max_turns=4)).fit(on_step=lambda m: print("did", m["step"])), tmp_path/"log")
+    child.wait_for("did 3"); child.kill(signal.SIGINT)
+    assert child.wait() == 0, child.text
+    done = read_jsonl(run/"metrics.jsonl")[-1]["step"]
+    assert checkpoints(run)[-1].name == f"step_{done:06d}" and done in (3, 4, 5)
+    assert "Finishing this step, then saving" in child.text and f"Stopped after step {done}; the same command goes on" in child.text and "Traceback" not in child.text
+    fit(run)
+    assert curve(run) == curve(straight.run) and checkpoints(run)[-1].name == "step_000006"
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path):
+    run = tmp_path/"run"
+    class Slower(Corridor):
+        name = "Corridor"
+        def step(self, action): time.sleep(1); return super().step(action)
+    child = Child(lambda: training(run, env=Slower(max_turns=4), eval_every=0, save_every=1).fit(on_step=lambda m: print("did", m["step"])), tmp_path/"log")
+    child.wait_for("guided"); child.kill(signal.SIGINT); child.wait_for("Finishing this step")
+    before, start = files(run), time.monotonic()
+    child.kill(signal.SIGINT)
+    assert child.wait() == 130 and time.monotonic() - start < 8 and files(run) == before
+
+def test_a_stopped_step_is_saved_once(tmp_path):
+    "Ctrl-C just after a checkpoint must not put that checkpoint at risk."
+    t = fit(tmp_path, 2)
+    newest = checkpoints(tmp_path)[-1]
+    inode = newest.stat().st_ino
+    t.save()
+    assert newest.stat().st_ino == inode and [p.name for p in checkpoints(tmp_path)] == ["step_000002"]
+
+def test_another_setting_in_the_same_folder_is_refused(straight):
+    before = {p: p.stat().st_mtime_ns for p in straight.run.rglob("*")}
+    class Other(Corridor): name, settings = "Corridor", dict(doors=2)
+    for kw, why in ((dict(lr=2e-2), "another config .lr: 0.01 there, 0.02 here"), (dict(method="opd"), "method: 'guided' there, 'opd' here"), (dict(schedule=constant(.5)), "another schedule"), (dict(env=Other(max_turns=4)), "another env .*doors"),
+                    (dict(student=lm(hidden=64)), "another student"), (dict(teacher=lm(1, "teacher", layers=3)), "another teacher")):
+        with pytest.raises(ValueError, match=f"{why}.*another folder"): fit(straight.run, **kw)
+    assert {p: p.stat().st_mtime_ns for p in straight.run.rglob("*")} == before
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_lora_trains_the_adapters_only_and_resumes(tmp_path, wrapped):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    def start(run):
+        student = lm()
+        if wrapped: torch.manual_seed(0); student.model = get_peft_model(student.model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+        return training(run, student=student, steps=4, save_every=1, eval_every=0, lora_rank=0 if wrapped else 2)
+    base, teacher = weights(SimpleNamespace(student=lm())), weights(SimpleNamespace(student=lm(1)))
+    t = start(tmp_path/"a"); t.fit(progress=False)
+    start(tmp_path/"b").fit(2, progress=False); resumed = start(tmp_path/"b"); resumed.fit(progress=False)
+    same_run(tmp_path/"a", tmp_path/"b")
+    assert same_weights(weights(t), weights(resumed))
+    after = {k.removeprefix("base_model.model.").replace(".base_layer", ""): v for k, v in weights(t).items() if "lora_" not in k}
+    assert same_weights(after, base), "LoRA leaves the base weights alone"
+    assert any(v.any() for k, v in weights(t).items() if "lora_B" in k) and same_weights(t.teacher.model.state_dict(), teacher)
+    assert not any(p.requires_grad or p.grad is not None for p in t.teacher.model.parameters())
+    loaded = PeftModel.from_pretrained(lm().model, checkpoints(tmp_path/"a")[-1]/"student")
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(): assert torch.equal(loaded(ids).logits, t.student.model(ids).logits)
+
+def test_a_checkpoint_is_a_plain_transformers_model(straight):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    t = training(straight.run); t._open_run()
+    folder = checkpoints(straight.run)[-1]/"student"
+    model, tok = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad(): assert torch.equal(model.eval()(ids).logits, t.student.model(ids).logits)
+    assert tok.get_vocab() == TOK.get_vocab() and tok.chat_template == TOK.chat_template and tok.eos_token_id == TOK.eos_token_id
+    assert not same_weights(weights(t), weights(SimpleNamespace(student=lm()))) and same_weights(t.teacher.model.state_dict(), weights(SimpleNamespace(student=lm(1))))
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_actors_and_its_turns(tmp_path, method):
+    t = training(tmp_path, method=method, steps=5, eval_every=0, env=Corridor(max_turns=6), batch_size=4)
+    t.fit(progress=False)
+    ts, rows = list(read_trajectories(tmp_path/"trajectories.jsonl")), read_jsonl(tmp_path/"metrics.jsonl")[1:]
+    who = lambda t: {turn.actor for turn in t.turns}
+    if method == "sft": assert all(who(x) == {"teacher"} for x in ts) and all(r["student_tokens"] == 0 and r["kl_student"] is None and r["beta"] == 1 for r in rows)
+    if method == "opd": assert all(who(x) == {"student"} for x in ts) and all(r["teacher_tokens"] == 0 and r["kl_teacher"] is None and r["beta"] == 0 for r in rows)
+    if method == "guided":
+        assert all(who(x) == {"teacher"} for x in ts if x.step == 0) and all(who(x) == {"student"} for x in ts if x.step >= 4) and {a for x in ts for a in who(x)} == {"student", "teacher"}
+    if method == "tcod_f2b":
+        ks = [t.config.growing_turns(s, 6) for s in range(5)]
+        assert ks == [1, 2, 3, 4, 6] and all(who(x) == {"student"} and len(x.turns) <= ks[x.step] and (len(x.turns) == ks[x.step] or x.ended == "environment") for x in ts)
+    if method == "tcod_b2f":
+        for x in ts:
+            rooms, k = int(x.task.split("/")[1]) % 10, t.config.growing_turns(x.step, 6)
+            n = max(0, min(rooms, 6) - k)
+            assert [turn.actor for turn in x.turns] == ["expert"]*n + ["student"]*(len(x.turns) - n) and len(x.turns) > n
+        assert {"expert", "student"} == {a for x in ts for a in who(x)}
+    for r in rows:
+        mine = [x for x in ts if x.step == r["step"] - 1]
+        assert (r["student_tokens"], r["teacher_tokens"]) == (sum(x.tokens("student") for x in mine), sum(x.tokens("teacher") for x in mine)), "expert tokens are never trained"
+        of = lambda actor, k: [v for x in mine for turn in x.turns if turn.actor == actor for v in turn.measures[k]]
+        tokens = of("student", "reverse_kl") + of("teacher", "forward_kl")
+        assert r["loss"] == pytest.approx(np.mean(tokens), abs=2e-5), "the loss is what the viewer shows"
+
+def grads(run, ts, **kw):
+    t = training(run, **kw)
+    metrics = t.update(ts, 0)
+    return metrics, [p.grad.clone() for p in t.parameters]
+
+@pytest.mark.parametrize("kw", [{}, dict(history="window", window=1), dict(normalisation="turn"), dict(student_turns="jsd", teacher_turns="none")], ids=str)
+def test_accumulating_gradients_is_the_same_update(tmp_path, kw):
+    ts = training(tmp_path, schedule=constant(.5), **kw).roll_out(0)
+    (one, a), (many, b) = (grads(tmp_path, ts, max_tokens=m, **kw) for m in (10**6, 1))
+    for x, y in zip(a, b): torch.testing.assert_close(x, y, atol=2e-6, rtol=1e-3)
+    assert one["loss"] == pytest.approx(many["loss"], rel=1e-4) and one["student_tokens"] == many["student_tokens"] and any(x.any() for x in a)
+    if kw.get("normalisation") == "turn":
+        turns = [turn for t in ts for turn in t.turns]
+        per_turn = [np.mean(turn.measures["reverse_kl" if turn.actor == "student" else "forward_kl"]) for turn in turns]
+        assert one["loss"] == pytest.approx(np.mean(per_turn), abs=2e-5)
+
+def test_a_step_with_nothing_to_train_on_is_no_update(tmp_path):
+    t = training(tmp_path, student=lm(max_context=10), eval_every=0)      # no task fits this context
+    before = weights(t)
+    t.fit(2, progress=False)
+    rows = read_jsonl(tmp_path/"metrics.jsonl")
+    assert [r["loss"] for r in rows[1:]] == [0, 0] and rows[1]["kl_student"] is None and same_weights(before, weights(t))
+
+def test_an_adaptive_schedule_goes_on_where_it_was(tmp_path):
+    make = lambda: adaptive(target_success=.3, start=.9, gain=.5, smoothing=.5)
+    env = lambda: Corridor(max_turns=3)
+    fit(tmp_path/"a", schedule=make(), env=env())
+    fit(tmp_path/"b", 4, schedule=make(), env=env())
+    again = training(tmp_path/"b", schedule=make(), env=env()); again._open_run()
+    assert again.step == 4 and again.schedule.current != .9
+    again.fit(progress=False)
+    same_run(tmp_path/"a", tmp_path/"b")
+    assert len({r["beta"] for r in curve(tmp_path/"a")[1:]}) > 3
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        with atomic_folder(tmp_path/"x") as f: (f/"a").write_text("half"); raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path/"x.tmp").mkdir(); (tmp_path/"x.tmp"/"old").write_text("from a kill")
+    with atomic_folder(tmp_path/"x") as f: (f/"sub").mkdir(); (f/"sub"/"a").write_text("whole"); assert not (tmp_path/"x").exists()
+    assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["x", "x/sub", "x/sub/a"]
+
+def test_a_damaged_metrics_file_is_named_by_line(tmp_path):
+    f = tmp_path/"m.jsonl"
+    f.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(ValueError, match="m.jsonl, line 2"): read_jsonl(f)
+    f.write_text('{"step": 1}\n{"st')
+    assert read_jsonl(f) == [{"step": 1}] and read_jsonl(tmp_path/"none") == []
+
+@pytest.mark.parametrize("wrong, why", [(dict(method="dpo"), "guided, opd, sft, tcod_f2b, tcod_b2f"), (dict(student_turns="l2"), "student_turns is 'l2'"), (dict(steps=0), "steps is 0"), (dict(lr=0.), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
+    (dict(temperature=0.), "reverse KL is an expectation"), (dict(normalisation="mean"), "'token' or 'turn'"), (dict(history="chat"), "'transcript' or 'window'"), (dict(max_turns=0), "max_turns is 0"), (dict(ratio=1.5), "ratio is 1.5"),
+    (dict(lora_rank=-1), "lora_rank is -1"), (dict(eval_every=-1), "eval_every is -1"), (dict(window=-1), "window is -1"), (dict(final_lr=2.), "final_lr is 2"), (dict(keep_trajectories=-1), "keep_trajectories is -1")], ids=str)
+def test_wrong_settings_are_refused_with_a_reason(wrong, why):
+    with pytest.raises(ValueError, match=why): GuidedOPDConfig(**wrong)
+
+def test_different_tokenizers_are_refused(tmp_path):
+    from guided_opd.chat import word_tokenizer
+    with pytest.raises(ValueError, match="different tokenizers"): training(tmp_path, teacher=lm(1, "teacher", tok=word_tokenizer(["stop", "go"])))
+    with pytest.raises(ValueError, match="not both"): GuidedOPD(lm(), lm(1), Corridor(), tmp_path, config=GuidedOPDConfig(), lr=1.)
