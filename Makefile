@@ -26,13 +26,14 @@ test: $(stamp) ## run every test and every notebook on the CPU
 
 setup: $(stamp) ## create .venv with the package (editable) and all its tools; the other targets do it by themselves
 
-export: $(stamp) ## write guided_opd/ from nbs/, and strip the notebooks of what does not belong in git
+export: $(stamp) ## write guided_opd/ and README.md from nbs/, and strip the notebooks of what does not belong in git
 	@$(bin)/nbdev-export
+	@$(bin)/jupyter nbconvert --log-level WARN --to markdown --output-dir . --output README nbs/index.ipynb
 	@$(bin)/nbdev-clean
 	@if ls tutorials/*.ipynb >/dev/null 2>&1; then $(bin)/nbdev-clean --fname tutorials; fi
 
 check: export ## export, and fail unless git then sees nothing new in nbs, tutorials and guided_opd
-	@changed=$$(git status --porcelain -- nbs tutorials guided_opd) || exit 1; \
+	@changed=$$(git status --porcelain -- nbs tutorials guided_opd README.md) || exit 1; \
 	if [ -n "$$changed" ]; then echo "$$changed"; echo 'The notebooks and the package differ from what is committed: look at the files above, then commit them.' >&2; exit 1; fi
 	@echo 'Notebooks are clean, and the package is what they export.'
 

@@ -10,7 +10,7 @@ import argparse, os, sys
 from dataclasses import fields
 from pathlib import Path
 
-# %% ../nbs/21_cli.ipynb #b7fae469
+# %% ../nbs/21_cli.ipynb #2e372a04
 def _policy(name, env, role, device=None, temperature=1.):
     from guided_opd.pocket import load_pocket
     from guided_opd.policy import HFPolicy
@@ -23,7 +23,7 @@ def _policy(name, env, role, device=None, temperature=1.):
 
 def _env(args):
     from guided_opd.envs.base import make_env
-    settings = {k: getattr(args, k) for k in ("size", "games", "max_turns") if getattr(args, k, None) is not None} if args.env == "alfworld" else {}
+    settings = {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None} if args.env == "alfworld" else {}
     return make_env(args.env, **settings)
 
 def _threads():
@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #93893c06
+# %% ../nbs/21_cli.ipynb #06f25f65
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -61,10 +61,12 @@ Ctrl-C stops after the current step; the same command goes on from there.
 def train(args):
     "Distil a teacher into a student in an environment; a run that was stopped goes on."
     from guided_opd.report import write_report
+    from guided_opd.schedule import SCHEDULES
     from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
     _threads()
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
     env = _env(args)
+    shape = args.schedule and SCHEDULES[args.schedule](config.steps, config.ratio)
     training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
@@ -129,7 +131,7 @@ def _show(path, browser=True):
         import webbrowser
         webbrowser.open(Path(path).resolve().as_uri())
 
-# %% ../nbs/21_cli.ipynb #49fe93d9
+# %% ../nbs/21_cli.ipynb #3dffd149
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -146,8 +148,8 @@ def _parser():
            flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play")]
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
-    command(demo, run("runs/demo"), flag("--steps", type=int, default=80, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
-    c = command(train, *env, *models, run("runs/train"))
+    command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
+    c = command(train, *env, *models, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
             flag("--episodes", type=int, default=128, help="tasks to play"), flag("--temperature", type=float, default=0., help="0 is greedy"), flag("--seed", type=int, default=0, help="of sampling"),

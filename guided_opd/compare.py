@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import METHODS, GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 
-# %% ../nbs/20_compare.ipynb #41e15c34
-POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=100, rollouts_per_step=16, max_turns=20, warmup_steps=5, eval_every=25, eval_episodes=64, lr=1e-3),
+# %% ../nbs/20_compare.ipynb #be6e02b4
+POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=150, rollouts_per_step=16, max_turns=20, warmup_steps=5, eval_every=50, eval_episodes=64, lr=1e-3),
                                      settings_of=dict()))   # by method
 
 # %% ../nbs/20_compare.ipynb #60eb618b

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['POCKET_TEMPLATE', 'SIZES', 'WIDTHS', 'POCKET_MODELS', 'pocket_tokenizer', 'environment_texts', 'demonstrations',
-           'PocketSize', 'pocket_model', 'imitation_batches', 'imitate', 'load_pocket', 'build']
+           'DisturbingPolicy', 'disturbed_demonstrations', 'PocketSize', 'pocket_model', 'imitation_batches', 'imitate',
+           'load_pocket', 'build']
 
-# %% ../nbs/18_pocket.ipynb #3255b91b
-import json, time
+# %% ../nbs/18_pocket.ipynb #c545c51c
+import json, math, time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 import numpy as np
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from .chat import Chat, word_tokenizer
 from .envs.base import make_env
 from .evaluate import evaluate
-from .policy import ExpertPolicy, HFPolicy
+from .policy import ExpertPolicy, HFPolicy, Policy, Reply
 from .rollout import RolloutMixer
 from .scoring import Row, rows
 from .trajectory import Trajectory
@@ -60,7 +61,29 @@ def demonstrations(env, tokenizer, tasks:list[str],
     mixer = RolloutMixer(ExpertPolicy(env, tokenizer), None, env, chat=Chat(tokenizer), batch_size=8)
     return [t for t in mixer(tasks, progress=progress) if t.success]
 
-# %% ../nbs/18_pocket.ipynb #4ccec29d
+# %% ../nbs/18_pocket.ipynb #2d42103b
+class DisturbingPolicy(Policy):
+    "Says, at random, what was said in other episodes."
+    name = "disturber"
+    def __init__(self, replies:list[list[int]], # token ids to choose from
+                 tokenizer): self.replies, self.tokenizer = replies, tokenizer
+    def act(self, histories):
+        chosen = [self.replies[int(h.rng.random()*len(self.replies))] for h in histories]
+        return [Reply(list(ids), [-math.log(len(self.replies))]*len(ids), "eos") for ids in chosen]
+
+def disturbed_demonstrations(env, tokenizer, tasks:list[str], clean:list[Trajectory], # what is said comes from these
+                             share:float=0.2, # probability of a disturbing turn
+                             seed:int=0, progress:str|None=None
+                            ) -> list[Trajectory]:
+    "Successful episodes in which the expert is disturbed; only its own turns are trained."
+    replies = [u.reply_ids for t in clean[:500] for u in t.turns]
+    mixer = RolloutMixer(ExpertPolicy(env, tokenizer), DisturbingPolicy(replies, tokenizer), env, beta=share, chat=Chat(tokenizer), batch_size=8, seed=seed)
+    out = [t for t in mixer(tasks, progress=progress) if t.success]
+    for t in out:
+        for u in t.turns: u.trained = u.actor == "student"    # here the expert plays the student's part
+    return out
+
+# %% ../nbs/18_pocket.ipynb #407a64c7
 @dataclass(frozen=True)
 class PocketSize:
     "Shape of a pocket model and how long it is trained."
@@ -69,8 +92,9 @@ class PocketSize:
     updates:int         # of the weights
     tokens:int          # of an update, padding included
     lr:float            # peak learning rate
+    recovery:int=0      # further updates on a mixture of disturbed and undisturbed demonstrations, at half the learning rate
 
-SIZES = dict(teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3),
+SIZES = dict(teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3, recovery=600),
              student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=500, tokens=2048, lr=6e-3),
              student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=600, tokens=2048, lr=8e-3))
 
@@ -83,7 +107,7 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         head_dim=32, intermediate_size=size.mlp, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
-# %% ../nbs/18_pocket.ipynb #a0e4c2f8
+# %% ../nbs/18_pocket.ipynb #3fb30e58
 WIDTHS = 192, 256, 320, 512   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
@@ -102,7 +126,8 @@ def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Gen
             ids, targets = torch.zeros(len(epoch[k]), w, dtype=torch.long), torch.full((len(epoch[k]), w), -100)
             for b, r in enumerate(epoch[k]):
                 ids[b, :len(r.ids)] = torch.tensor(r.ids)
-                for _, start, end in r.replies: targets[b, start-1:end-1] = ids[b, start:end]
+                for turn, start, end in r.replies:
+                    if turn.trained: targets[b, start-1:end-1] = ids[b, start:end]
             made += 1
             yield ids, targets
 
@@ -133,7 +158,7 @@ def imitate(model, demos:list[Trajectory],
     model.eval()
     return losses
 
-# %% ../nbs/18_pocket.ipynb #92f13516
+# %% ../nbs/18_pocket.ipynb #55096c2f
 POCKET_MODELS = Path(str(resources.files("guided_opd")))/"pocket_models"
 
 def load_pocket(which:str,          # "teacher", "student" or "student_small"
@@ -164,8 +189,11 @@ def build(env:str="alfworld",      # environment's name
     for name, size in SIZES.items():
         if name in report["models"]: continue
         if pool is None: pool = demonstrations(world, tokenizer, world.tasks("train", max(s.demonstrations for n, s in SIZES.items() if n not in report["models"])), progress="demonstrations")
-        started, model = time.time(), pocket_model(size, tokenizer, seed)
-        losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=compiled and name == "teacher", progress=f"training {name}")
+        started, model, fast = time.time(), pocket_model(size, tokenizer, seed), compiled and name == "teacher"
+        losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=fast, progress=f"training {name}")
+        if size.recovery:
+            disturbed = disturbed_demonstrations(world, tokenizer, world.tasks("train", size.demonstrations//4), pool, seed=seed, progress="disturbed demonstrations")
+            losses = imitate(model, disturbed + pool[:len(disturbed)], replace(size, updates=size.recovery, lr=size.lr/2), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
         policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates,

@@ -206,7 +206,7 @@ class HFPolicy(Policy):
         if held[:n] == context[:len(held)][:n]: return min(len(held), n)
         return next((i for i, (a, b) in enumerate(zip(held, context[:n])) if a != b), 0)
 
-# %% ../nbs/10_policy.ipynb #14cc0576
+# %% ../nbs/10_policy.ipynb #6b59bd11
 class ExpertPolicy(Policy):
     "Turns of an environment's scripted expert, as token ids."
     name = "expert"
@@ -216,8 +216,11 @@ class ExpertPolicy(Policy):
     def act(self, histories):
         replies = []
         for h in histories:
-            if len(h.observations) == 1: self.experts[h.slot] = self.env.expert()
-            ids = self.tokenizer.encode(self.experts[h.slot].act(h.observation), add_special_tokens=False) + [self.tokenizer.eos_token_id]
+            if (known := self.experts.get(h.slot)) is None or known[0] is not h: known = self.experts[h.slot] = [h, self.env.expert(), 0]
+            _, expert, seen = known
+            for observation in h.observations[seen:]: action = expert.act(observation)     # also what others' turns led to
+            known[2] = len(h.observations)
+            ids = self.tokenizer.encode(action, add_special_tokens=False) + [self.tokenizer.eos_token_id]
             replies.append(Reply(ids, [0.]*len(ids), "eos"))
         return replies
 

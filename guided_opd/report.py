@@ -112,7 +112,7 @@ def summary(config:dict,       # content of config.json
         now.append(f"Of the training episodes {_percent(wins[0])} succeeded in the first tenth of the steps{mixed} and {_percent(wins[1])} in the last.")
     return said + [" ".join(now)]
 
-# %% ../nbs/17_report.ipynb #84edcfe5
+# %% ../nbs/17_report.ipynb #a935c9ed
 def _figure(title, caption, figure): return dict(title=title, caption=caption, figure=json.loads(figure.to_json()))
 
 def _drift_figure(light:list[Trajectory]):
@@ -160,7 +160,7 @@ def run_report(run:Path,   # folder of a run
     try: schedule = schedule_from_dict(config["schedule"])
     except Exception: schedule = None   # a report of what is there: a schedule of another release has no curve
     if schedule and config["schedule"].get("name") != "adaptive": figures.append(_figure("Who acts", f"The schedule {schedule!r}: of all turns in the training episodes of a step, so many go to the teacher.", plots.schedule_figure(schedule, max(1, steps))))
-    if metrics: figures.append(_figure("Training", "A dot is one step, a line the mean over its neighbourhood. Training episodes are mixed, so their success is the student's own only where β is 0; held-out tasks are played by the student alone, greedily.", plots.training_figure(metrics)))
+    if metrics: figures.append(_figure("Training", "In a long run a dot is one step and the line a running mean. Training episodes are mixed, so their success is the student's own only where β is 0; held-out tasks are played by the student alone, greedily.", plots.training_figure(metrics)))
     if (drift := _drift_figure(light)): figures.append(_figure("Drift along an episode", "How far the student's turns were from the teacher, by their place in the episode; the band is one standard error. A line that climbs says that small errors compound.", drift))
     n = c.get("eval_episodes") or 64
     held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*math.sqrt(m['eval_success']*(1 - m['eval_success'])/n):.0f}", *(f"{m[k]:.{d}f}" if plots._known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))]
@@ -170,7 +170,7 @@ def run_report(run:Path,   # folder of a run
     return dict(title=f"{method} in {env.get('name', '?')}", line=f"student: {model('student')} · teacher: {model('teacher')} · {_when(run/'config.json')}", summary=summary(config, metrics), notes=notes, facts=facts,
                 figures=figures, tables=tables, settings=settings, trajectories=trajectories, trajectories_written=len(light))
 
-# %% ../nbs/17_report.ipynb #2d1b61d7
+# %% ../nbs/17_report.ipynb #f4e7d0f5
 def _run_folders(folder:Path) -> list[Path]:
     "Run folders one or two levels below."
     return sorted(p.parent for pattern in ("*/config.json", "*/*/config.json") for p in folder.glob(pattern) if (p.parent/"metrics.jsonl").exists())
@@ -182,7 +182,7 @@ def _table(rows:list[dict] # of a comparison: means over seeds, or one row a run
                  student_tokens=lambda x: f"{x/1e3:.0f} k", teacher_tokens=lambda x: f"{x/1e3:.0f} k", seconds=lambda x: f"{x/60:.1f}")
     title = dict(success_gain="success vs opd", score_gain="Score vs opd", score="Score", seconds="minutes", student_tokens="student tokens", teacher_tokens="teacher tokens", invalid="invalid actions")
     keys = [k for k in dict.fromkeys(k for r in rows for k in r) if not k.endswith("_se") and any(r.get(k) is not None for r in rows)]
-    order = ["method", "decoding", "seeds", "seed", "episodes", "success", "score", "success_gain", "score_gain"]
+    order = ["method", "decoding", "seed", "success", "score", "success_gain", "score_gain", "seeds", "episodes"]
     keys.sort(key=lambda k: order.index(k) if k in order else len(order))
     def cell(r, k):
         if (x := r.get(k)) is None: return "–"
@@ -230,7 +230,7 @@ def comparison_report(folder:Path) -> dict:
     return dict(title=f"{' against '.join(METHOD_NAMES.get(m, m) for m in curves) or 'A comparison'} in {env_name}", line=f"{len(reports)} runs · {_when(path if path.exists() else folder)}", summary=said, notes=notes,
                 figures=figures, tables=tables, settings=settings, runs=reports, trajectories=[])
 
-# %% ../nbs/17_report.ipynb #b3aa9fb1
+# %% ../nbs/17_report.ipynb #7e7ca1c8
 def safe_json(data) -> str:
     "JSON that may stand in a script element: pure ASCII, without <, > and &; what is not a finite number becomes null."
     def finite(x):
@@ -245,7 +245,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:">
 <link rel="icon" href="data:,"><title>{title}</title>
-<style>:root {{ color-scheme: light dark; {colours} }} body {{ margin: 0; background: #fff; }} @media (prefers-color-scheme: dark) {{ body {{ background: #14171a; }} }}
+<style>:root {{ color-scheme: light dark; {colours} }} body {{ margin: 0; background: #fff; }} @media (prefers-color-scheme: dark) {{ body {{ background: #14171a; }} }} @media print {{ body {{ background: #fff; }} }}
 {css}</style></head>
 <body><noscript>{summary} The figures and trajectories of this report need JavaScript.</noscript>
 <script type="application/json" id="report-data">{data}</script>

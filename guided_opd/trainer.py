@@ -24,13 +24,13 @@ from .schedule import Schedule, constant, cosine
 from .scoring import batches, collate, divergence, record, rows
 from .trajectory import append_trajectories, read_trajectories
 
-# %% ../nbs/15_trainer.ipynb #bfc44e0e
+# %% ../nbs/15_trainer.ipynb #3694d444
 METHODS = "guided", "opd", "sft", "tcod_f2b", "tcod_b2f"
 
 @dataclass
 class GuidedOPDConfig:
     "Settings of a training run."
-    method:str="guided"           # one of `METHODS`
+    method:str="guided"           # "guided", "opd", "sft", "tcod_f2b" or "tcod_b2f"
     steps:int=250                 # optimiser updates; the re-implementations' number for the paper's runs
     rollouts_per_step:int=16      # trajectories per update
     lr:float=1e-3                 # peak learning rate of AdamW

@@ -150,6 +150,7 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert f"Report: {run}/report.html" in done.stdout and (run/"report.html").stat().st_size > 10_000
     rows = read_jsonl(run/"metrics.jsonl")
     assert [r["step"] for r in rows] == [0, 1, 2] and all(math.isfinite(r["loss"]) for r in rows[1:]) and "eval_success" in rows[2]
+    assert max(len(t.turns) for t in read_trajectories(run/"trajectories.jsonl")) == 2 < rows[2]["eval_turns"], "--max-turns is of the training rollouts"
     before = (run/"metrics.jsonl").read_bytes()
     code, said = command(tmp_path, *args[3:])                       # again: there is nothing left to do
     assert code == 0 and (run/"metrics.jsonl").read_bytes() == before, said

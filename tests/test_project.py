@@ -210,3 +210,10 @@ def test_ci_does_not_accept_needless_skips(tmp_path):
     assert "2 skipped" in run("0").stdout
     done = run("1")
     assert done.returncode == 1 and "1 failed, 1 skipped" in done.stdout, done.stdout
+
+
+def test_readme_is_the_index_notebook():
+    "README.md is rendered from nbs/index.ipynb (`make export`)."
+    from nbconvert import MarkdownExporter
+    rendered, _ = MarkdownExporter().from_filename(str(ROOT / "nbs" / "index.ipynb"))
+    assert (ROOT / "README.md").read_text().strip() == rendered.strip(), "README.md differs from nbs/index.ipynb: run make export"
