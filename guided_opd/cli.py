@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #06f25f65
+# %% ../nbs/21_cli.ipynb #10505210
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -103,12 +103,19 @@ def report(args):
     _show(write_report(args.run, args.out), browser=args.open)
 
 def envs(args):
-    "List the environments; write generated ALFWorld games in the official layout."
+    "List the environments; write generated ALFWorld games in the official layout; check official WebShop files."
     from guided_opd.envs.base import env_names
     if not args.name: return print("\n".join(env_names()))
-    if args.name != "alfworld" or not args.export: raise ValueError("Only generated ALFWorld games can be exported: guided-opd envs alfworld --export DIR --games 100 --seed 0 --split unseen")
-    from guided_opd.envs.alfworld_games import export_games
-    paths = export_games(args.export, args.games, seed=args.seed, split=args.split, size=args.size)
+    if args.name == "webshop" and args.official:
+        from guided_opd.envs.webshop_catalogue import check_files
+        ok, lines = check_files(args.official, args.catalogue)
+        print("\n".join(lines))
+        if not ok: sys.exit(1)
+        return
+    if args.name != "alfworld" or not args.export: raise ValueError("What shall be done with it? guided-opd envs alfworld --export DIR --games 100 --seed 0 --split unseen, or guided-opd envs webshop --from DIR")
+    from guided_opd.envs.alfworld import export_games
+    split = dict(seen="valid", unseen="test", valid_seen="valid", valid_unseen="test").get(args.split, args.split)
+    paths = export_games(args.export, args.games, seed=args.seed, split=split, size=args.size)
     print(f"{len(paths)} games in {args.export}; stock tools play them with ALFWORLD_DATA={args.export}")
 
 def pocket(args):
@@ -122,7 +129,7 @@ def doctor(args):
     "Say what is installed, what is missing, and the command that mends it."
     from guided_opd import doctor
     checks = doctor.doctor()
-    print(doctor.render(checks))
+    doctor.render(checks)
     if doctor.exit_code(checks): sys.exit(1)
 
 def _show(path, browser=True):
@@ -131,7 +138,7 @@ def _show(path, browser=True):
         import webbrowser
         webbrowser.open(Path(path).resolve().as_uri())
 
-# %% ../nbs/21_cli.ipynb #3dffd149
+# %% ../nbs/21_cli.ipynb #bd2fde88
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -159,7 +166,8 @@ def _parser():
             flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's tuned one)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"))
     command(report, flag("run", type=Path, metavar="DIR", help="folder of a run or a comparison"), flag("--out", type=Path, metavar="FILE", help="where to write (DIR/report.html)"), flag("--open", action="store_true", help="open it in a browser"))
     command(envs, flag("name", nargs="?", help="an environment"), flag("--export", type=Path, metavar="DIR", help="write generated games here"), flag("--games", type=int, default=100, help="how many"),
-            flag("--seed", type=int, default=0, help="the first game's number"), flag("--split", default="train", help="train, seen or unseen"), flag("--size", choices=("compact", "full"), default="full", help="of the scenes"))
+            flag("--seed", type=int, default=0, help="the first game's number"), flag("--split", default="train", help="train, seen or unseen scenes"), flag("--size", choices=("compact", "full"), default="full", help="of the scenes"),
+            flag("--from", type=Path, metavar="DIR", dest="official", help="WebShop: check the official files in this folder"), flag("--catalogue", choices=("small", "full"), default="small", help="WebShop: 1000 or 1.18 million products"))
     c = command(pocket, flag("action", choices=("build",), help="what to do"), flag("--env", default="alfworld", help="environment"), flag("--out", type=Path, metavar="DIR", help="where to (else into the package)"), flag("--seed", type=int, default=0, help="of weights and data order"))
     command(doctor)
     return p

@@ -1,0 +1,83 @@
+"The models that come with the package, the command that makes them, and the demo that uses them."
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from guided_opd import pocket
+from guided_opd.envs.base import make_env
+from guided_opd.evaluate import evaluate
+from guided_opd.pocket import POCKET_MODELS, SIZES, build, load_pocket
+
+NAMES = "teacher", "student", "student_small"
+
+
+@pytest.fixture(scope="module")
+def env(): return make_env("alfworld")
+
+
+def success(which, env, episodes=32):
+    return evaluate(load_pocket(which), env, env.tasks("test", episodes), batch_size=32)[0].success
+
+
+def test_the_teacher_solves_unseen_games_and_the_students_are_poor_but_not_dead(env):
+    assert success("teacher", env) >= .85
+    assert success("student", env) <= .5
+    built = json.loads((POCKET_MODELS / "alfworld" / "build.json").read_text())["models"]
+    assert built["teacher"]["greedy"]["success"] >= .9 and built["teacher"]["greedy"]["episodes"] >= 256
+    for name in NAMES[1:]: assert .05 <= built[name]["greedy"]["success"] <= .35
+
+
+def test_models_are_qwen3_with_one_tokenizer_and_a_few_megabytes():
+    size, vocabularies = 0, []
+    for name in NAMES:
+        folder = POCKET_MODELS / "alfworld" / name
+        assert json.loads((folder / "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
+        size += (folder / "model.safetensors").stat().st_size
+        vocabularies.append(load_pocket(name).tokenizer.get_vocab())
+        assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
+    assert size < 6e6 and vocabularies[0] == vocabularies[1] == vocabularies[2]
+
+
+def test_everything_an_unseen_game_says_is_in_the_vocabulary(env):
+    tokenizer = load_pocket("teacher").tokenizer
+    for task in env.tasks("test", 20):
+        text = env.reset(options=dict(task=task))[0]
+        assert not [t for t in tokenizer.tokenize(text) if t.startswith("<0x")]
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_build_makes_everything_from_nothing_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    tiny = dict(hidden=32, layers=1, heads=1, kv_heads=1, mlp=32, demonstrations=12, updates=3, tokens=1024, lr=1e-3)
+    monkeypatch.setattr(pocket, "SIZES", dict(teacher=replace(SIZES["teacher"], **tiny, recovery=2), student=replace(SIZES["student"], **tiny)))
+    first = build(folder=tmp_path, test_episodes=2, compiled=False)
+    assert set(first["models"]) == {"teacher", "student"}
+    weights = (tmp_path / "teacher" / "model.safetensors").read_bytes()
+    partial = dict(first, models={"student": first["models"]["student"]})
+    (tmp_path / "build.json").write_text(json.dumps(partial))           # as if it had been stopped before the teacher was done
+    again = build(folder=tmp_path, test_episodes=2, compiled=False)
+    assert again["models"]["teacher"]["final_loss"] == first["models"]["teacher"]["final_loss"]
+    assert (tmp_path / "teacher" / "model.safetensors").read_bytes() == weights
+    load_pocket("student", folder=tmp_path)
+
+
+def test_a_model_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="choose one of student, student_small, teacher"): load_pocket("professor")
+    with pytest.raises(ValueError, match="guided-opd pocket build --env scienceworld"): load_pocket("teacher", "scienceworld")
+
+
+def test_demo_runs_and_writes_its_report(tmp_path):
+    run = tmp_path / "demo"
+    command = [sys.executable, "-m", "guided_opd.cli", "demo", "--run", str(run), "--steps", "2", "--episodes", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "| guided | greedy |" in done.stdout and str(run / "report.html") in done.stdout
+    assert (run / "report.html").stat().st_size > 100_000
+    table = json.loads((run / "comparison.json").read_text())["table"]
+    assert {r["method"] for r in table} == {"teacher", "cold start", "opd", "guided"}
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)     # everything is done already
+    assert again.returncode == 0 and done.stdout.split("| method")[1].split("\n\n")[0] == again.stdout.split("| method")[1].split("\n\n")[0]
