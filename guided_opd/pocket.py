@@ -83,7 +83,7 @@ def disturbed_demonstrations(env, tokenizer, tasks:list[str], clean:list[Traject
         for u in t.turns: u.trained = u.actor == "student"    # here the expert plays the student's part
     return out
 
-# %% ../nbs/18_pocket.ipynb #407a64c7
+# %% ../nbs/18_pocket.ipynb #879e8e43
 @dataclass(frozen=True)
 class PocketSize:
     "Shape of a pocket model and how long it is trained."
@@ -95,8 +95,8 @@ class PocketSize:
     recovery:int=0      # further updates on a mixture of disturbed and undisturbed demonstrations, at half the learning rate
 
 SIZES = dict(teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3, recovery=600),
-             student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=500, tokens=2048, lr=6e-3),
-             student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=600, tokens=2048, lr=8e-3))
+             student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=400, tokens=2048, lr=6e-3, recovery=200),
+             student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=450, tokens=2048, lr=8e-3, recovery=250))
 
 def pocket_model(size:PocketSize, tokenizer, seed:int=0):
     "A `Qwen3ForCausalLM` with random weights."
