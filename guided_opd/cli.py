@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #10505210
+# %% ../nbs/21_cli.ipynb #2b3ccb54
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -42,12 +42,12 @@ def demo(args):
     env = _env(args)
     recipe = POCKET_SETTINGS["alfworld"]
     print(f"""
-A teacher of 1.7 M and a student of 0.3 M parameters (Qwen3 architecture, they come with the package) play household
+A teacher of 1.7 M and a student of 0.4 M parameters (Qwen3 architecture, they come with the package) play household
 games on ALFWorld's own engine. The student knows what an action looks like and fails most games.
 
-  1. teacher and student play {args.episodes} unseen games                        about 1 minute
-  2. vanilla OPD: {args.steps} updates, the student acts in every turn             about 3 minutes
-  3. Guided-OPD: {args.steps} updates, the teacher acts with probability β: 1 → 0   about 3 minutes
+  1. teacher and student play {args.episodes} unseen games                        about 2 minutes
+  2. vanilla OPD: {args.steps} updates, the student acts in every turn             about 2 minutes
+  3. Guided-OPD: {args.steps} updates, the teacher acts with probability β: 1 → 0   about 2 minutes
   4. both play the unseen games again; a report is written to {args.run}/report.html
 
 Ctrl-C stops after the current step; the same command goes on from there.
