@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #2b3ccb54
+# %% ../nbs/21_cli.ipynb #763a7f7d
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -67,7 +67,7 @@ def train(args):
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
     env = _env(args)
     shape = args.schedule and SCHEDULES[args.schedule](config.steps, config.ratio)
-    training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run, config=config)
+    training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run, schedule=shape, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
     _show(write_report(args.run), browser=False)

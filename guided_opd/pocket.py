@@ -158,7 +158,7 @@ def imitate(model, demos:list[Trajectory],
     model.eval()
     return losses
 
-# %% ../nbs/18_pocket.ipynb #55096c2f
+# %% ../nbs/18_pocket.ipynb #9a4b2d2f
 POCKET_MODELS = Path(str(resources.files("guided_opd")))/"pocket_models"
 
 def load_pocket(which:str,          # "teacher", "student" or "student_small"
@@ -196,7 +196,7 @@ def build(env:str="alfworld",      # environment's name
             losses = imitate(model, disturbed + pool[:len(disturbed)], replace(size, updates=size.recovery, lr=size.lr/2), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
-        policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates,
+        policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates + size.recovery,
                                                               final_loss=float(np.mean(losses[-20:])), minutes=round((time.time() - started)/60, 1))
         for decoding, temperature in (("greedy", 0.), ("sampled", 1.)):
             e, _ = evaluate(policy, world, world.tasks("test", test_episodes), temperature, seed=seed, progress=f"evaluating {name}, {decoding}")
