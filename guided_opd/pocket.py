@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POCKET_TEMPLATE', 'SIZES', 'WIDTHS', 'POCKET_MODELS', 'pocket_tokenizer', 'environment_texts', 'demonstrations',
-           'DisturbingPolicy', 'disturbed_demonstrations', 'PocketSize', 'pocket_model', 'imitation_batches', 'imitate',
-           'load_pocket', 'build']
+           'DisturbingPolicy', 'disturbed_demonstrations', 'PocketSize', 'pocket_model', 'orthogonalise', 'Muon',
+           'imitation_batches', 'imitate', 'load_pocket', 'build']
 
 # %% ../nbs/18_pocket.ipynb #c545c51c
 import json, math, time
@@ -107,7 +107,28 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         head_dim=32, intermediate_size=size.mlp, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
-# %% ../nbs/18_pocket.ipynb #3fb30e58
+# %% ../nbs/18_pocket.ipynb #67e53389
+def orthogonalise(m:torch.Tensor # matrix
+                 ) -> torch.Tensor:
+    "Nearest matrix with orthonormal rows or columns, roughly: five Newton-Schulz steps with Muon's coefficients (Keller Jordan et al. 2024)."
+    x = m.T if m.shape[0] > m.shape[1] else m
+    x = x/x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445*x + (-4.7750*gram + 2.0315*gram @ gram) @ x
+    return x.T if m.shape[0] > m.shape[1] else x
+
+class Muon(torch.optim.Optimizer):
+    "Muon in float32: Nesterov momentum 0.95, orthogonalised, scaled to AdamW's update size (arXiv 2502.16982), weight decay 0.01."
+    def __init__(self, matrices, lr:float): super().__init__(matrices, dict(lr=lr))
+    @torch.no_grad()
+    def step(self):
+        for g in self.param_groups:
+            for p in g["params"]:
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p)).lerp_(p.grad, 0.05)
+                p.mul_(1 - 0.01*g["lr"]).add_(orthogonalise(p.grad.lerp(momentum, 0.95)), alpha=-0.2*math.sqrt(max(p.shape))*g["lr"])
+
+# %% ../nbs/18_pocket.ipynb #9ca1d959
 WIDTHS = 192, 256, 320, 512   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
@@ -140,7 +161,7 @@ def imitate(model, demos:list[Trajectory],
     updates, lr = size.updates, size.lr
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     rest = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    optimisers = [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), torch.optim.AdamW(rest, lr=lr, weight_decay=0., betas=(.9, .98))]
+    optimisers = [Muon(matrices, lr), torch.optim.AdamW(rest, lr=lr, weight_decay=0., betas=(.9, .98))]
     decoder = torch.compile(model.model, dynamic=False) if compiled else model.model
     losses, device = [], model.device
     model.train()
@@ -148,9 +169,9 @@ def imitate(model, demos:list[Trajectory],
         for o in optimisers:
             for g in o.param_groups: g["lr"] = lr*min(1, (step + 1)/min(50, 1 + updates//10))*min(1, 1.6*(1 - step/updates))
             o.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=compiled): hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state
+        hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state
         known = targets != -100
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden.float()[known]), targets[known].to(device))
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[known]), targets[known].to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         for o in optimisers: o.step()
