@@ -19,7 +19,7 @@ trajectory schedule losses
 envs.base envs.* envs chat protocol
 policy remote unsloth
 rollout
-scoring drift evaluate
+scoring drift evaluate optimiser
 trainer
 plots report widgets pocket compare doctor
 cli
