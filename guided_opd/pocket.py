@@ -83,7 +83,7 @@ def disturbed_demonstrations(env, tokenizer, tasks:list[str],
         for u in t.turns: u.trained = u.actor == "student"    # here the expert plays the student's part
     return out
 
-# %% ../nbs/18_pocket.ipynb #25ef13b4
+# %% ../nbs/18_pocket.ipynb #a2859865
 @dataclass(frozen=True)
 class PocketSize:
     "Shape of a pocket model and how long it is trained."
@@ -97,15 +97,15 @@ class PocketSize:
 @dataclass(frozen=True)
 class PocketRecipe:
     "How the pocket models of one environment are made."
-    sizes:dict[str, PocketSize]  # by model
+    sizes:dict[str, PocketSize]  # by model, in the order of making; what is made before the teacher disturbs its demonstrations
     settings:dict                # of the environment
     vocabulary:list              # (settings, number of training tasks): where the words come from
     max_new_tokens:int=12        # of a reply
 
 POCKET = dict(alfworld=PocketRecipe(dict(
-    teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3, recovery=600),
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=400, tokens=2048, lr=6e-3, recovery=200),
-    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=450, tokens=2048, lr=8e-3, recovery=250)),
+    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=1000, updates=450, tokens=2048, lr=8e-3, recovery=250),
+    teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3, recovery=1000)),
     settings={}, vocabulary=[({}, 1000), (dict(size="full"), 60)]))
 
 def pocket_model(size:PocketSize, tokenizer, seed:int=0):
@@ -117,7 +117,7 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         head_dim=32, intermediate_size=size.mlp, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.,
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
-# %% ../nbs/18_pocket.ipynb #60fc1c85
+# %% ../nbs/18_pocket.ipynb #441f52f7
 WIDTHS = 192, 256, 320, 512, 768, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
@@ -127,7 +127,7 @@ def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Gen
     while made < updates:
         epoch = []
         for w, pool in pools.items():
-            order, size = rng.permutation(len(pool)), tokens//w
+            order, size = rng.permutation(len(pool)), max(1, tokens//w)
             if len(pool) and len(pool) < size: order = rng.choice(len(pool), size)
             epoch += [[pool[i] for i in order[k:k+size]] for k in range(0, len(order) - size + 1, size)]
         for k in rng.permutation(len(epoch))[:updates - made]:
@@ -165,7 +165,7 @@ def imitate(model, demos:list[Trajectory],
     model.eval()
     return losses
 
-# %% ../nbs/18_pocket.ipynb #bcc979b7
+# %% ../nbs/18_pocket.ipynb #f11d8c06
 POCKET_MODELS = Path(str(resources.files("guided_opd")))/"pocket_models"
 
 def load_pocket(which:str,          # "teacher", "student" or "student_small"
@@ -200,8 +200,12 @@ def build(env:str="alfworld",      # environment's name
         started, model, fast = time.time(), pocket_model(size, tokenizer, seed), compiled and name == "teacher"
         losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=fast, progress=f"training {name}")
         if size.recovery:
-            disturbed = disturbed_demonstrations(world, tokenizer, world.tasks("train", size.demonstrations//4), pool, seed=seed, progress="disturbed demonstrations")
-            losses = imitate(model, disturbed + pool[:len(disturbed)], replace(size, updates=size.recovery, lr=size.lr/2), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
+            tasks = world.tasks("train", size.demonstrations)[:max(1, min(len(pool), size.demonstrations)//4)]
+            mixture = pool[:len(tasks)] + disturbed_demonstrations(world, tokenizer, tasks, DisturbingPolicy(pool[:500], tokenizer), seed=seed, progress="disturbed demonstrations")
+            if name == "teacher":
+                for k, student in enumerate(n for n in report["models"] if n != name):
+                    mixture += disturbed_demonstrations(world, tokenizer, tasks, load_pocket(student, env, folder), share=0.4, seed=seed + 1 + k, progress=f"demonstrations disturbed by {student}")
+            losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
         policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates + size.recovery,

@@ -29,19 +29,18 @@ _PROMPTS = dict(   # by environment: opening with and without history, what is o
 _SYSTEM = dict(scienceworld="You are an expert agent operating in the ScienceWorld text environment.\n\nAt each step, you must first reason step-by-step within <think> </think> tags,\n"
                             "then output exactly one environment action within <action> </action> tags.\nDo not talk to the user. Solve the task by interacting with the environment.")
 
-# %% ../nbs/09b_protocol.ipynb #0cd9997a
+# %% ../nbs/09b_protocol.ipynb #6cf4b5b1
 def task_of(env:str,    # environment's name
-            first:str,  # first observation
-            info:dict={}# its `info`
+            first:str   # first observation
            ) -> str:
     "The task in words."
-    if info.get("task_description"): return info["task_description"].strip()
     if env == "webshop": return first.split("Instruction: [SEP] ")[-1].split(" [SEP] ")[0].strip()
-    found = re.search(r"Your task is to: ([^\n]*)", first)
-    return found[1].strip().removesuffix(".") if found else first.strip()
+    found = re.search(r"Your task is to: ([^\n]*)|Task Description: ([^\n]*)", first)
+    return (found[1] or found[2]).strip().removesuffix(".") if found else first.strip()
 
 def _seen(env, task, text):
     "An observation as the baselines show it."
+    if env == "scienceworld" and text.startswith("Task Description: "): return text.partition("\n")[2].strip()
     if env != "webshop": return text.strip()
     parts = text.split(" [SEP] ")
     return " [SEP] ".join(f"'{p}'" for p in (parts[parts.index(task) + 1:] if task in parts else parts))
@@ -60,7 +59,7 @@ class PaperPrompt:
     def __call__(self, history:History) -> str:
         past_opening, opening, offer, todo, stop = _PROMPTS[self.env]
         n, obs = len(history.replies), history.observations
-        task = task_of(self.env, obs[0], history.info)
+        task = task_of(self.env, obs[0])
         seen = lambda i: _seen(self.env, task, obs[i])
         act = lambda i: parse_action(history.chat.text(history.replies[i]))
         shown = range(max(0, n - self.window), n)
