@@ -206,7 +206,7 @@ class HFPolicy(Policy):
         if held[:n] == context[:len(held)][:n]: return min(len(held), n)
         return next((i for i, (a, b) in enumerate(zip(held, context[:n])) if a != b), 0)
 
-# %% ../nbs/10_policy.ipynb #6b59bd11
+# %% ../nbs/10_policy.ipynb #716c9319
 class ExpertPolicy(Policy):
     "Turns of an environment's scripted expert, as token ids."
     name = "expert"
@@ -216,7 +216,7 @@ class ExpertPolicy(Policy):
     def act(self, histories):
         replies = []
         for h in histories:
-            if (known := self.experts.get(h.slot)) is None or known[0] is not h: known = self.experts[h.slot] = [h, self.env.expert(), 0]
+            if (known := self.experts.get(h.slot)) is None or known[0] is not h: known = self.experts[h.slot] = [h, (getattr(h, "env", None) or self.env).expert(), 0]
             _, expert, seen = known
             for observation in h.observations[seen:]: action = expert.act(observation)     # also what others' turns led to
             known[2] = len(h.observations)
