@@ -104,7 +104,7 @@ def test_observations_are_those_of_the_stock_wrapper(stock, task):
         theirs, _, completed, info = stock.step(a)
         obs, _, terminated, truncated, ours = env.step(a)
         assert (obs.replace("\n\treset task", ""), ours["raw_score"], terminated) == (theirs.replace("\n\treset task", ""), info["score"], completed)
-        if task != "use-thermometer": assert sorted(ours["admissible"]) == sorted(x for x in info["valid"] if x != "reset task")   # there, names are drawn by lot
+        if task.startswith(("find", "lifespan")): assert sorted(ours["admissible"]) == sorted(x for x in info["valid"] if x != "reset task")   # elsewhere things are many, and names are drawn by lot
         if terminated or truncated: break
 
 @needs_java
