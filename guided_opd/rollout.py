@@ -38,7 +38,7 @@ def _outcome(info):
         f"The environment's info lacks {', '.join(missing)}. Each step has to return score (0..1), success and valid (was the action understood) in info.")
     return float(info["score"]), bool(info["success"]), bool(info["valid"])
 
-# %% ../nbs/11_rollout.ipynb #ec15288b
+# %% ../nbs/11_rollout.ipynb #b31e6c0a
 class RolloutMixer:
     "Rolls out tasks with turns mixed between student and teacher: `mixer(tasks) -> list[Trajectory]`."
     def __init__(self,
@@ -114,7 +114,7 @@ class RolloutMixer:
             env, stream = self.envs[slot], lambda purpose: np.random.default_rng([self.seed, step, index, purpose])
             history = self.chat.history(slot, rng=stream(0))
             history.env = env
-            history.observe(observation)
+            history.observe(observation, info)
             trajectory = Trajectory(task=task, env=getattr(env, "name", type(env).__name__), turns=[], beta=0. if callable(beta) else float(beta),
                                     score=float(info.get("score", 0)), history=self.chat.kind, step=step, seed=self.seed)
             episodes.append(_Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns, *deaths))
@@ -152,7 +152,7 @@ class RolloutMixer:
         e.history.reply(reply.ids)
         if terminated: return "environment"
         if truncated or len(t.turns) - e.expert_turns == self.max_turns: return "max_turns"
-        e.history.observe(observation)
+        e.history.observe(observation, info)
 
 # %% ../nbs/11_rollout.ipynb #6f351c19
 def expert_length(env, task:str) -> int:
