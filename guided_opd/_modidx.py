@@ -281,6 +281,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                                        'guided_opd/envs/scienceworld.py'),
                                               'guided_opd.envs.scienceworld._gold': ( 'envs.scienceworld.html#_gold',
                                                                                       'guided_opd/envs/scienceworld.py'),
+                                              'guided_opd.envs.scienceworld._plain': ( 'envs.scienceworld.html#_plain',
+                                                                                       'guided_opd/envs/scienceworld.py'),
                                               'guided_opd.envs.scienceworld._room': ( 'envs.scienceworld.html#_room',
                                                                                       'guided_opd/envs/scienceworld.py'),
                                               'guided_opd.envs.scienceworld.shorten': ( 'envs.scienceworld.html#shorten',

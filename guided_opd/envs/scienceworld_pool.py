@@ -13,7 +13,7 @@ from .base import WorkerDied
 from . import scienceworld_worker
 from .scienceworld_worker import find_java
 
-# %% ../../nbs/08f_envs.scienceworld_pool.ipynb #1803f1cc
+# %% ../../nbs/08f_envs.scienceworld_pool.ipynb #b2ca2929
 def jar_path()->str:
     "ScienceWorld's jar, found without importing its package."
     spec = importlib.util.find_spec("scienceworld")
@@ -53,25 +53,29 @@ class Worker:
 
     def stop(self):
         "End the process and its engine."
+        _lent.discard(self)
         self.conn.close() # all it takes; a fork of us only closes its copy
         if self.pid!=os.getpid(): return
         try: self.process.wait(.5)
         except subprocess.TimeoutExpired: self.process.kill(); self.process.wait()
 
-# %% ../../nbs/08f_envs.scienceworld_pool.ipynb #4f91c2a0
-_idle = []
+# %% ../../nbs/08f_envs.scienceworld_pool.ipynb #eebd6944
+_idle,_lent = [],set() # those lent are held here, too: else an environment that is garbage would take its worker along before it can give it back
 
 def take_worker()->Worker:
     "An idle worker, or a new one."
     while _idle:
-        if (w := _idle.pop()).usable: return w
-        w.conn.close()
-    return Worker()
+        if (w := _idle.pop()).usable: break
+        w.stop()
+    else: w = Worker()
+    _lent.add(w)
+    return w
 
 def give_worker(worker:Worker):
     "Hand a worker on to whoever comes next."
+    _lent.discard(worker)
     if worker.usable: _idle.append(worker)
-    else: worker.conn.close()
+    else: worker.stop()
 
 def stop_workers():
     "End all idle workers, to free their memory."
