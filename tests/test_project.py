@@ -15,7 +15,7 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 
 # Ground first. A module may import from lower floors, and from what stands to its left on its own.
 FLOORS = """
-trajectory schedule losses
+trajectory schedule kernels losses
 envs.base envs.* envs chat
 policy remote unsloth
 rollout
