@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Reply', 'Policy', 'SlotCache', 'sample', 'HFPolicy', 'ExpertPolicy', 'HumanPolicy']
 
-# %% ../nbs/10_policy.ipynb #75edacda
+# %% ../nbs/10_policy.ipynb #4796d6c2
 from collections.abc import Callable
 from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+from .attention import packed_inputs, use_packed_attention
 from .chat import Chat, History
 
 # %% ../nbs/10_policy.ipynb #515ae0a5
@@ -110,7 +111,7 @@ def sample(logits_BV:Tensor,    # next-token logits
         ids_B = torch.searchsorted(cdf_BV, u_B1*cdf_BV[:, -1:], right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
     return ids_B, logp_BV.gather(-1, ids_B[:, None])[:, 0].float()
 
-# %% ../nbs/10_policy.ipynb #3de7b853
+# %% ../nbs/10_policy.ipynb #613cc619
 class HFPolicy(Policy):
     "A causal LM of transformers (with or without PEFT adapters) that takes turns and gives hidden states to score."
     def __init__(self,
@@ -127,7 +128,7 @@ class HFPolicy(Policy):
         if (kinds := set(getattr(config, "layer_types", None) or ["full_attention"])) != {"full_attention"}: raise ValueError(
             f"{name}: the model has {', '.join(sorted(kinds - {'full_attention'}))} layers; roll-outs need full attention in every layer. Choose another model, e.g. of the Qwen3 family.")
         self.max_context = max_context or config.max_position_embeddings
-        self.layers = config.num_hidden_layers
+        self.layers, self.packs = config.num_hidden_layers, use_packed_attention(self.lm)
         self.vocab = len(tokenizer)   # ids that may be sampled; a head padded beyond them says nothing there
         self.reset()
 
@@ -152,10 +153,19 @@ class HFPolicy(Policy):
     def room(self, history): return self.max_context - len(history.context)
     def chat(self, kind="transcript", window=2, instructions=None) -> Chat: return Chat(self.tokenizer, kind, window, instructions)
 
-    def hidden(self, ids_BT:Tensor # right-padded token ids
+    def hidden(self, ids_BT:Tensor,             # right-padded token ids, or one row of packed sequences
+               lengths:list[int]|None=None      # of the sequences that are packed in the row
               ) -> Tensor:
         "Hidden states [B, T, D] that `head` turns into logits of the next token. Right padding needs no mask: attention is causal."
-        return self.lm.get_decoder()(input_ids=ids_BT.to(self.device), use_cache=False).last_hidden_state
+        ids_BT = ids_BT.to(self.device)
+        if lengths is not None and not self.packs: return self._unpacked(ids_BT, lengths)
+        packed = packed_inputs(self.lm, lengths) if lengths is not None else {}
+        return self.lm.get_decoder()(input_ids=ids_BT, use_cache=False, **packed).last_hidden_state
+
+    def _unpacked(self, ids_1T, lengths):
+        "For attention that cannot pack: one padded row for each sequence, and their hidden states end to end again."
+        ids_BT = torch.nn.utils.rnn.pad_sequence(ids_1T[0].split(lengths), batch_first=True)
+        return torch.cat([h[:n] for h, n in zip(self.hidden(ids_BT), lengths)])[None]
 
     def _forward(self, ids_BT, pos_BT, last_B):
         "Next-token logits behind each row's last token; writes the cache."

@@ -13,7 +13,7 @@ from torch import Tensor
 from .losses import MEASURES, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, guided_divergence
 from .trajectory import Trajectory, Turn
 
-# %% ../nbs/12_scoring.ipynb #fb03ce01
+# %% ../nbs/12_scoring.ipynb #ddfdfdaf
 @dataclass
 class Row:
     "One token sequence to score."
@@ -35,40 +35,39 @@ def rows(trajectories:list[Trajectory]) -> list[Row]:
     return out
 
 def batches(rows:list[Row],
-            max_tokens:int=16384 # tokens of a batch, padding included; a longer row is a batch of its own
+            max_tokens:int=16384 # tokens of a batch; a longer row is a batch of its own
            ) -> Iterator[list[Row]]:
-    "Rows in batches of similar length."
-    batch = []
+    "Rows in batches, shortest first, so that neighbours are of similar length."
+    batch, tokens = [], 0
     for r in sorted(rows, key=lambda r: len(r.ids)):
-        if batch and (len(batch) + 1)*len(r.ids) > max_tokens: yield batch; batch = []
-        batch.append(r)
+        if batch and tokens + len(r.ids) > max_tokens: yield batch; batch, tokens = [], 0
+        batch.append(r); tokens += len(r.ids)
     if batch: yield batch
 
-# %% ../nbs/12_scoring.ipynb #a0fbacd4
+# %% ../nbs/12_scoring.ipynb #d2b5a349
 @dataclass
 class Batch:
-    "Right-padded token ids, and who wrote the token that each position predicts."
-    ids_BT:Tensor       # token ids
-    actor_BT:Tensor     # UNTRAINED, STUDENT or TEACHER at the position that predicts a token
-    next_BT:Tensor      # the token that was sampled there
-    turns:list[Turn]    # turns in the order of the trained positions
-    lengths:list[int]   # trained tokens of each of `turns`
+    "Sequences end to end in one row, and who wrote the token that each position predicts."
+    ids_BT:Tensor        # token ids [1, T]
+    actor_BT:Tensor      # UNTRAINED, STUDENT or TEACHER at the position that predicts a token
+    next_BT:Tensor       # the token that was sampled there
+    turns:list[Turn]     # turns in the order of the trained positions
+    lengths:list[int]    # trained tokens of each of `turns`
+    sequences:list[int]  # tokens of each sequence
 
 def collate(rows:list[Row],
-            everything:bool=False, # also the turns that training leaves out (expert turns count as the teacher's)
-            pad:int=0              # padding id
+            everything:bool=False # also the turns that training leaves out (expert turns count as the teacher's)
            ) -> Batch:
-    "Pad rows to one batch."
-    T = max(len(r.ids) for r in rows)
-    ids_BT = torch.full((len(rows), T), pad)
-    actor_BT, turns = torch.zeros_like(ids_BT), []
-    for b, r in enumerate(rows):
-        ids_BT[b, :len(r.ids)] = torch.tensor(r.ids)
+    "Pack rows into one batch."
+    ids_BT = torch.tensor([[i for r in rows for i in r.ids]])
+    actor_BT, turns, at = torch.zeros_like(ids_BT), [], 0
+    for r in rows:
         for turn, start, end in r.replies:
             if everything or turn.trained:
-                actor_BT[b, start-1:end-1] = STUDENT if turn.actor == "student" else TEACHER
+                actor_BT[0, at+start-1:at+end-1] = STUDENT if turn.actor == "student" else TEACHER
                 turns.append(turn)
-    return Batch(ids_BT, actor_BT, ids_BT.roll(-1, 1), turns, [len(t.reply_ids) for t in turns])
+        at += len(r.ids)
+    return Batch(ids_BT, actor_BT, ids_BT.roll(-1, 1), turns, [len(t.reply_ids) for t in turns], [len(r.ids) for r in rows])
 
 def divergence(student, teacher, # policies with `hidden` and `head`
                batch:Batch,
@@ -77,8 +76,8 @@ def divergence(student, teacher, # policies with `hidden` and `head`
               ) -> GuidedDivergence:
     "Guided divergence of a batch; differentiable in the student."
     if teacher_hidden is None:
-        with torch.no_grad(): teacher_hidden = teacher.hidden(batch.ids_BT)
-    hidden = student.hidden(batch.ids_BT)
+        with torch.no_grad(): teacher_hidden = teacher.hidden(batch.ids_BT, batch.sequences)
+    hidden = student.hidden(batch.ids_BT, batch.sequences)
     to = hidden.device
     return guided_divergence(hidden, student.head, teacher_hidden.to(to), teacher.head, batch.actor_BT.to(to), batch.next_BT.to(to), **divergences)
 

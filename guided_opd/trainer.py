@@ -24,7 +24,7 @@ from .schedule import Schedule, constant, cosine
 from .scoring import batches, collate, divergence, record, rows
 from .trajectory import append_trajectories, read_trajectories
 
-# %% ../nbs/15_trainer.ipynb #3694d444
+# %% ../nbs/15_trainer.ipynb #933c6612
 METHODS = "guided", "opd", "sft", "tcod_f2b", "tcod_b2f"
 
 @dataclass
@@ -47,7 +47,7 @@ class GuidedOPDConfig:
     teacher_turns:str="forward_kl"# divergence on the teacher's turns
     normalisation:str="token"     # "token": every trained token weighs the same; "turn": every turn
     batch_size:int=16             # episodes rolled out at once
-    max_tokens:int=16384          # tokens of one forward and backward, padding included; gradients accumulate over them
+    max_tokens:int=16384          # tokens of one forward and backward; gradients accumulate over them
     lora_rank:int=0               # rank of LoRA adapters on all linear layers; 0 trains all weights
     eval_every:int=50             # steps between evaluations on held-out tasks; 0 never evaluates
     eval_episodes:int=64          # episodes of such an evaluation
@@ -112,7 +112,7 @@ def read_jsonl(path:Path) -> list[dict]:
             if n < len(lines): raise ValueError(f"{path}, line {n}, is not JSON; the file was changed by hand or damaged.") from None
     return out
 
-# %% ../nbs/15_trainer.ipynb #85ae1108
+# %% ../nbs/15_trainer.ipynb #01adaa67
 class NaNLossError(RuntimeError): "The loss or a gradient is not a finite number; nothing was saved over."
 
 class GuidedOPD:
@@ -180,11 +180,11 @@ class GuidedOPD:
             batch = collate(part)
             if not batch.turns: continue
             started = time.perf_counter()
-            with torch.no_grad(): hidden = self.teacher.hidden(batch.ids_BT)
+            with torch.no_grad(): hidden = self.teacher.hidden(batch.ids_BT, batch.sequences)
             seconds += time.perf_counter() - started
-            out = divergence(self.student, self.teacher, batch, hidden, student_turns=c.student_turns, teacher_turns=c.teacher_turns)
-            w_N = torch.tensor([weight[id(t)] for t in batch.turns]).repeat_interleave(torch.tensor(batch.lengths)).to(out.values_N)
-            part_loss = (w_N*out.values_N).sum()
+            w_N = torch.tensor([weight[id(t)] for t in batch.turns]).repeat_interleave(torch.tensor(batch.lengths))
+            out = divergence(self.student, self.teacher, batch, hidden, student_turns=c.student_turns, teacher_turns=c.teacher_turns, weights=w_N)
+            part_loss = out.loss
             if not torch.isfinite(part_loss): raise NaNLossError(self._nan_message("loss", step))
             part_loss.backward()
             loss += part_loss.item()
