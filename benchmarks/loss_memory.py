@@ -74,7 +74,7 @@ def unsloth():
     import importlib.metadata as m
     import unsloth
     from unsloth_zoo.fused_losses.fused_linear import fused_linear_jsd as F
-    return f"Unsloth {m.version('unsloth_zoo')}", lambda h, W, ht, Wt, mask, ids: F(h, W, None, ht, Wt, None, mask, beta=1.0, divisor=mask.sum())
+    return f"Unsloth {m.version('unsloth_zoo')}", lambda h, W, ht, Wt, mask, ids: F(h, W, ht, Wt, mask=mask, beta=1.0)
 
 # --- measuring ----------------------------------------------------------------------------------------------------
 
