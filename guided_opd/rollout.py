@@ -35,7 +35,7 @@ def _outcome(info):
         f"The environment's info lacks {', '.join(missing)}. Each step has to return score (0..1), success and valid (was the action understood) in info.")
     return float(info["score"]), bool(info["success"]), bool(info["valid"])
 
-# %% ../nbs/11_rollout.ipynb #f6fa6811
+# %% ../nbs/11_rollout.ipynb #8eb98a46
 class RolloutMixer:
     "Rolls out tasks with turns mixed between student and teacher: `mixer(tasks) -> list[Trajectory]`."
     def __init__(self,
@@ -94,7 +94,7 @@ class RolloutMixer:
         if self.student_last is not None: expert_turns = max(0, expert_length(env, task) - self.student_last)
         observation, info = env.reset(seed=index, options=dict(task=task))
         history = self.chat.history(slot, rng=stream(0))
-        history.observe(observation)
+        history.observe(observation, info)
         trajectory = Trajectory(task=task, env=getattr(env, "name", type(env).__name__), turns=[], beta=0. if callable(beta) else float(beta),
                                 score=float(info.get("score", 0)), history=self.chat.kind, step=step, seed=self.seed)
         return _Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns)
@@ -122,7 +122,7 @@ class RolloutMixer:
         e.history.reply(reply.ids)
         if terminated: return "environment"
         if truncated or len(t.turns) - e.expert_turns == self.max_turns: return "max_turns"
-        e.history.observe(observation)
+        e.history.observe(observation, info)
 
 # %% ../nbs/11_rollout.ipynb #6f351c19
 def expert_length(env, task:str) -> int:

@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'GuidedOPDConfig', 'atomic_folder', 'write_json', 'read_jsonl', 'NaNLossError', 'GuidedOPD', 'checkpoints',
            'load_weights']
 
-# %% ../nbs/15_trainer.ipynb #2d582767
+# %% ../nbs/15_trainer.ipynb #057faa35
 import json, math, os, shutil, signal, threading, time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -19,6 +19,8 @@ from tqdm.auto import tqdm
 from .chat import Chat, check_same_tokenizer
 from .evaluate import evaluate, summarise
 from .losses import DIVERGENCES, STUDENT, token_weights
+from .optimiser import OPTIMISERS, make_optimiser
+from .protocol import protocol
 from .rollout import RolloutMixer
 from .schedule import Schedule, constant, cosine
 from .scoring import batches, collate, divergence, record, rows
@@ -33,14 +35,16 @@ class GuidedOPDConfig:
     method:str="guided"           # "guided", "opd", "sft", "tcod_f2b" or "tcod_b2f"
     steps:int=250                 # optimiser updates; the re-implementations' number for the paper's runs
     rollouts_per_step:int=16      # trajectories per update
-    lr:float=1e-3                 # peak learning rate of AdamW
+    optimiser:str="adamw"         # "adamw", or "muon" for the matrices and AdamW for the rest
+    lr:float=1e-3                 # peak learning rate
     warmup_steps:int=10           # linear warm-up
     final_lr:float=0.1            # share of `lr` left at the last step (linear decay)
-    weight_decay:float=0.0        # of AdamW
+    weight_decay:float=0.0        # of the optimiser
     max_grad_norm:float=1.0       # gradients are clipped to this norm
     ratio:float=0.8               # share of the steps over which guidance decays and TCOD's k grows
     temperature:float=1.0         # of training rollouts
     max_turns:int|None=None       # end training rollouts after this many turns; None leaves it to the environment
+    protocol:str="transcript"     # "transcript" (ours), or "paper": the published baselines' prompts, limits and temperatures (see `protocol`)
     history:str="transcript"      # "transcript" or "window"
     window:int=2                  # turns kept besides the task, for "window"
     student_turns:str="reverse_kl"# divergence on the student's turns
@@ -64,6 +68,8 @@ class GuidedOPDConfig:
                 if (v := getattr(self, k)) is not None and not v >= least: raise ValueError(f"{k} is {v}; it must be {least} or more.")
         for k in ("ratio", "final_lr"):
             if not 0 <= getattr(self, k) <= 1: raise ValueError(f"{k} is {getattr(self, k)}; it is a share and must lie in 0..1.")
+        if protocol(self.protocol).name == "paper": self.history = "window"
+        if self.optimiser not in OPTIMISERS: raise ValueError(f"There is no optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
         if self.history not in ("transcript", "window"): raise ValueError(f"history is {self.history!r}; it must be 'transcript' or 'window'.")
         for k in ("lr", "max_grad_norm"):
             if not 0 < getattr(self, k) < math.inf: raise ValueError(f"{k} is {getattr(self, k)}; it must be above 0.")
@@ -133,9 +139,11 @@ class GuidedOPD:
         if c.lora_rank and not hasattr(student.model, "peft_config"): self._add_lora(c.lora_rank)
         for p in teacher.model.parameters():
             if teacher.model is not student.model: p.requires_grad_(False)
-        self.chat = Chat(student.tokenizer, c.history, c.window, getattr(env, "instructions", None))
+        rules = protocol(c.protocol)
+        self.chat = rules.chat(student.tokenizer, env, c.window) if c.protocol == "paper" else Chat(student.tokenizer, c.history, c.window, getattr(env, "instructions", None))
+        self.max_turns, self.eval_temperature = c.max_turns or rules.max_turns.get(getattr(env, "name", None)), rules.eval_temperature
         self.parameters = [p for p in student.model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=c.lr, weight_decay=c.weight_decay)
+        self.optimiser = make_optimiser(c.optimiser, student.model, c.lr, c.weight_decay)
         self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
         self.step = 0
 
@@ -160,11 +168,11 @@ class GuidedOPD:
 
     def roll_out(self, step:int):
         "This step's trajectories."
-        c, horizon = self.config, self.config.max_turns or getattr(self.env, "max_turns", 30)
+        c, horizon = self.config, self.max_turns or getattr(self.env, "max_turns", 30)
         k = c.growing_turns(step, horizon)
         self.student.temperature = self.teacher.temperature = c.temperature
         mixer = RolloutMixer(self.student, self.teacher, self.env, chat=self.chat, batch_size=c.batch_size, seed=c.seed, beta=self.schedule(step),
-                             max_turns=k if c.method == "tcod_f2b" else c.max_turns, student_last=k if c.method == "tcod_b2f" else None)
+                             max_turns=k if c.method == "tcod_f2b" else self.max_turns, student_last=k if c.method == "tcod_b2f" else None)
         mixer.envs = self.__dict__.setdefault("_envs", [])
         return mixer(self.tasks_at(step), step=step)
 
@@ -241,7 +249,7 @@ class GuidedOPD:
 
     def _evaluate(self):
         if not self.config.eval_every: return {}
-        e, _ = evaluate(self.student, self.env, self.eval_tasks, chat=self.chat, batch_size=self.config.batch_size)
+        e, _ = evaluate(self.student, self.env, self.eval_tasks, self.eval_temperature, chat=self.chat, batch_size=self.config.batch_size)
         return dict(eval_success=e.success, eval_score=e.score, eval_turns=e.turns)
 
     def _log(self, metrics):

@@ -16,10 +16,10 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 # Ground first. A module may import from lower floors, and from what stands to its left on its own.
 FLOORS = """
 trajectory schedule kernels losses
-envs.base envs.* envs chat
+envs.base envs.* envs chat protocol
 attention policy remote unsloth
 rollout
-scoring drift evaluate
+scoring drift evaluate optimiser
 trainer
 plots report widgets pocket compare doctor
 cli
