@@ -20,7 +20,7 @@ envs.base envs.* envs chat protocol
 attention policy remote unsloth
 rollout
 scoring drift evaluate optimiser
-trainer
+runfolder trainer
 plots report widgets pocket compare doctor
 cli
 """
