@@ -112,7 +112,7 @@ def sample(logits_BV:Tensor,    # next-token logits
         ids_B = torch.searchsorted(cdf_BV, u_B1*cdf_BV[:, -1:], right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
     return ids_B, logp_BV.gather(-1, ids_B[:, None])[:, 0].float()
 
-# %% ../nbs/10_policy.ipynb #589fd14d
+# %% ../nbs/10_policy.ipynb #11192032
 class HFPolicy(Policy):
     "A causal LM of transformers (with or without PEFT adapters) that takes turns and gives hidden states to score."
     def __init__(self,
@@ -149,8 +149,10 @@ class HFPolicy(Policy):
 
     @property
     def device(self):
-        hook = getattr(self.lm, "_hf_hook", None)          # an offloaded model says where it computes
-        return torch.device(d) if (d := getattr(hook, "execution_device", None)) is not None else self.lm.device
+        if self.lm.device.type != "meta": return self.lm.device
+        for m in self.lm.modules():          # offloaded: the hooks know where it computes
+            for hook in getattr(h := getattr(m, "_hf_hook", None), "hooks", [h]):
+                if (d := getattr(hook, "execution_device", None)) is not None: return torch.device(d)
     def describe(self) -> dict:
         "What a run's folder says about the policy."
         path = self.lm.config.name_or_path

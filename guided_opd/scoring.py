@@ -89,7 +89,7 @@ def divergence(student, teacher, # policies with `hidden` and `head`; a teacher 
     if not isinstance(seen, Tensor): return sampled_divergence(hidden, student.head, seen, batch.actor_BT.to(to), batch.next_BT.to(to), **divergences)
     return guided_divergence(hidden, student.head, seen.to(to), teacher.head, batch.actor_BT.to(to), batch.next_BT.to(to), **divergences)
 
-# %% ../nbs/12_scoring.ipynb #1c92da53
+# %% ../nbs/12_scoring.ipynb #69283635
 @dataclass
 class TeacherLogProbs:
     "What a remote teacher says about the trained positions of a batch, in row-major order."
@@ -118,8 +118,9 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
         return value, torch.stack([of["reverse_kl"], of["forward_kl"], -(p.exp()*p).sum(-1), entropy, said, q_said]).detach()
     parts = [checkpoint(part, *args, use_reentrant=False) if torch.is_grad_enabled() else part(*args) for args in zip(*(x.split(chunk) for x in (h_ND, ids_N, actors_N, sampled, top_ids, top)))] if len(h_ND) else [part(h_ND, ids_N, actors_N, sampled, top_ids, top)]
     values, measures = zip(*parts)
-    values_N = torch.cat(values)
-    return GuidedDivergence(values_N, dict(zip(MEASURES, torch.cat(measures, 1))), actors_N, (weights.to(values_N)*values_N).sum() if weights is not None else None)
+    values_N, measured = torch.cat(values), dict(zip(MEASURES, torch.cat(measures, 1)))
+    if not K: del measured["teacher_entropy"]
+    return GuidedDivergence(values_N, measured, actors_N, (weights.to(values_N)*values_N).sum() if weights is not None else None)
 
 # %% ../nbs/12_scoring.ipynb #c5ce526c
 @torch.no_grad()
