@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import TOK, Child, Corridor, policy
 
-from guided_opd import trainer as module
+from guided_opd import runfolder as module
 from guided_opd.losses import token_weights
 from guided_opd.schedule import adaptive, constant
 from guided_opd.trainer import METHODS, GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
