@@ -676,6 +676,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.policy.HFPolicy.hidden': ('policy.html#hfpolicy.hidden', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.reset': ('policy.html#hfpolicy.reset', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.room': ('policy.html#hfpolicy.room', 'guided_opd/policy.py'),
+                                   'guided_opd.policy.HFPolicy.training': ('policy.html#hfpolicy.training', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HumanPolicy': ('policy.html#humanpolicy', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HumanPolicy.__init__': ('policy.html#humanpolicy.__init__', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HumanPolicy.act': ('policy.html#humanpolicy.act', 'guided_opd/policy.py'),
@@ -889,4 +890,11 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'guided_opd.trajectory.append_trajectories': ( 'trajectory.html#append_trajectories',
                                                                                       'guided_opd/trajectory.py'),
                                        'guided_opd.trajectory.read_trajectories': ( 'trajectory.html#read_trajectories',
-                                                                                    'guided_opd/trajectory.py')}}}
+                                                                                    'guided_opd/trajectory.py')},
+            'guided_opd.unsloth': { 'guided_opd.unsloth.UnslothPolicy': ('unsloth.html#unslothpolicy', 'guided_opd/unsloth.py'),
+                                    'guided_opd.unsloth.UnslothPolicy.add_lora': ( 'unsloth.html#unslothpolicy.add_lora',
+                                                                                   'guided_opd/unsloth.py'),
+                                    'guided_opd.unsloth.UnslothPolicy.from_pretrained': ( 'unsloth.html#unslothpolicy.from_pretrained',
+                                                                                          'guided_opd/unsloth.py'),
+                                    'guided_opd.unsloth.UnslothPolicy.training': ( 'unsloth.html#unslothpolicy.training',
+                                                                                   'guided_opd/unsloth.py')}}}

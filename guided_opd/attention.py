@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-# %% ../nbs/09c_attention.ipynb #f5c3ab0d
+# %% ../nbs/09c_attention.ipynb #6f9766b9
 PACKED = "guided_packed"   # name of this attention in transformers
 
 @lru_cache(64)
@@ -54,10 +54,11 @@ def use_packed_attention(lm # a transformers causal LM
     if config._attn_implementation == "sdpa": config._attn_implementation = PACKED
     return config._attn_implementation == PACKED or "flash" in config._attn_implementation or config._attn_implementation == "flex_attention"
 
-def packed_inputs(lm, lengths:list[int] # of the sequences in the row
+def packed_inputs(lm, lengths:list[int], # of the sequences in the row
+                  device="cpu"           # of the ids
                  ) -> dict: # arguments of the decoder
     "Positions that start anew, and what tells the attention where."
-    positions = torch.cat([torch.arange(n) for n in lengths])[None].to(lm.device)
+    positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device)
     if lm.config.get_text_config()._attn_implementation != PACKED: return dict(position_ids=positions)
-    nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=lm.device)       # a mask of this shape is taken as it is, so that none is built
+    nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)       # a mask of this shape is taken as it is, so that none is built
     return dict(position_ids=positions, attention_mask=nothing, packed_lengths=tuple(lengths))

@@ -112,9 +112,10 @@ def sample(logits_BV:Tensor,    # next-token logits
         ids_B = torch.searchsorted(cdf_BV, u_B1*cdf_BV[:, -1:], right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
     return ids_B, logp_BV.gather(-1, ids_B[:, None])[:, 0].float()
 
-# %% ../nbs/10_policy.ipynb #11192032
+# %% ../nbs/10_policy.ipynb #c71c4189
 class HFPolicy(Policy):
     "A causal LM of transformers (with or without PEFT adapters) that takes turns and gives hidden states to score."
+    may_pack = True
     def __init__(self,
         model,                         # transformers causal LM, or a PEFT model around one
         tokenizer,                     # its tokenizer, with a chat template
@@ -129,7 +130,7 @@ class HFPolicy(Policy):
         if (kinds := set(getattr(config, "layer_types", None) or ["full_attention"])) != {"full_attention"}: raise ValueError(
             f"{name}: the model has {', '.join(sorted(kinds - {'full_attention'}))} layers; roll-outs need full attention in every layer. Choose another model, e.g. of the Qwen3 family.")
         self.max_context = max_context or config.max_position_embeddings
-        self.layers, self.packs = config.num_hidden_layers, use_packed_attention(self.lm)
+        self.layers, self.packs = config.num_hidden_layers, self.may_pack and use_packed_attention(self.lm)
         self.vocab = len(tokenizer)   # ids that may be sampled; a head padded beyond them says nothing there
         self.reset()
 
@@ -159,6 +160,9 @@ class HFPolicy(Policy):
         return dict(name=path and path.rstrip("/").rsplit("/", 1)[-1], parameters=sum(p.numel() for p in self.model.parameters()))
     @property
     def head(self): return self.lm.get_output_embeddings()
+    def training(self, on:bool):
+        "Make the model ready for updates, or for turns."
+        self.model.train(on)
     def reset(self):
         "Forget all conversations; needed when the weights changed."
         self.cache = SlotCache(self.layers)
@@ -171,7 +175,7 @@ class HFPolicy(Policy):
         "Hidden states [B, T, D] that `head` turns into logits of the next token. Right padding needs no mask: attention is causal."
         ids_BT = ids_BT.to(self.device)
         if lengths is not None and not self.packs: return self._unpacked(ids_BT, lengths)
-        packed = packed_inputs(self.lm, lengths) if lengths is not None else {}
+        packed = packed_inputs(self.lm, lengths, ids_BT.device) if lengths is not None else {}
         return self.lm.get_decoder()(input_ids=ids_BT, use_cache=False, **packed).last_hidden_state
 
     def add_lora(self, rank:int, seed:int=0) -> "HFPolicy":
@@ -197,9 +201,10 @@ class HFPolicy(Policy):
     @torch.inference_mode()
     def act(self, histories):
         training = self.model.training
-        self.model.eval()
+        self.training(False)
         try: return self._act(histories)
-        finally: self.model.train(training)
+        finally:
+            if training: self.training(True)
 
     def _act(self, histories):
         contexts, slots = [h.context for h in histories], [h.slot for h in histories]

@@ -86,7 +86,7 @@ class GuidedOPDConfig:
         "TCOD's k: from 1 turn to the whole episode, linearly over `ratio` of the steps."
         return min(horizon, 1 + int((horizon - 1)*step/max(1, self.ratio*self.steps)))
 
-# %% ../nbs/15_trainer.ipynb #562dbd17
+# %% ../nbs/15_trainer.ipynb #df11fe4a
 def out_of_memory(e:BaseException) -> bool:
     "Did memory run out, on a GPU or a CPU?"
     return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(e) or "not enough memory" in str(e)
@@ -171,14 +171,14 @@ class GuidedOPD:
         if not math.isfinite(norm): raise NaNLossError(self._nan_message("gradient", step))
         for g in self.optimiser.param_groups: g["lr"] = self.lr_at(step)
         if turns: self.optimiser.step()
-        self.student.model.eval()
+        self.student.training(False)
         mean = lambda i: sums[i]/counts[i] if counts[i] else None
         return dict(loss=loss, kl_student=mean(0), kl_teacher=mean(1), student_tokens=counts[0], teacher_tokens=counts[1], grad_norm=norm, lr=self.lr_at(step), seconds_score=seconds)
 
     def _gradients(self, all_rows, weight, step):
         "Gradients of the loss over all rows; returns the loss, and sums and counts of the measures."
         c = self.config
-        self.student.model.train(); self.optimiser.zero_grad()
+        self.student.training(True); self.optimiser.zero_grad()
         loss, sums, counts, seconds = 0., [0., 0.], [0, 0], 0.
         for part in batches(all_rows, self.max_tokens):
             batch = collate(part)

@@ -75,7 +75,7 @@ def test_a_sampled_token_gives_an_unbiased_gradient(server):
     torch.testing.assert_close(sum(a*b for a, b in zip(p, each)), torch.autograd.grad(reverse_kl(h @ W.T, q).sum(), h)[0])
 
 def test_training_with_a_served_teacher_and_the_key_is_written_nowhere(tmp_path, monkeypatch, capsys):
-    key = "sk-very-secret-4711"
+    key = "-".join(["sk", "very", "secret", "4711"])      # not in the source, which a traceback shows
     monkeypatch.setenv("TEACHER_KEY", key)
     with Server(TEACHER, key=key) as s:
         teacher = remote(s, key_variable="TEACHER_KEY", concurrency=2, retries=6)

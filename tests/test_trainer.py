@@ -263,6 +263,29 @@ def test_a_step_with_nothing_to_train_on_is_no_update(tmp_path):
     rows = read_jsonl(tmp_path/"metrics.jsonl")
     assert [r["loss"] for r in rows[1:]] == [0, 0] and rows[1]["kl_student"] is None and same_weights(before, weights(t))
 
+def test_memory_that_runs_out_halves_the_micro_batch_and_loses_nothing(tmp_path, capfd):
+    "A student whose memory holds 250 tokens or 2 episodes at a time (its model raises the error of a full GPU) trains as one with plenty."
+    def small_memory(t):
+        def check(module, args, kw):
+            ids = kw["input_ids"]
+            if len(ids) > 2 or (t.student.model.training and ids.numel() > 250): raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has 15 GiB.")
+        t.student.lm.get_decoder().register_forward_pre_hook(check, with_kwargs=True)
+        late = []
+        def backward_too(module, args, out):                    # and once in the middle of a backward pass
+            if t.student.model.training and not late: late.append(1); out.last_hidden_state.register_hook(lambda g: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+        t.student.lm.get_decoder().register_forward_hook(backward_too)
+    plenty, scarce = (training(tmp_path/n, batch_size=4, max_tokens=4000, steps=3) for n in ("plenty", "scarce"))
+    small_memory(scarce)
+    for t in (plenty, scarce): t.fit(progress=False)
+    said = "".join(capfd.readouterr())
+    assert "Out of memory in the roll-out: batch_size is 2 from here on instead of 4" in said or "Out of memory in the evaluation: batch_size is 2" in said
+    assert "Out of memory in the update: max_tokens is " in said and "nothing was lost" in said and scarce.max_tokens <= 250 and scarce.batch_size <= 2
+    for a, b in zip(curve(tmp_path/"plenty"), curve(tmp_path/"scarce")):
+        for k in a: assert a[k] == (b[k] if a[k] is None else pytest.approx(b[k], rel=1e-3, abs=1e-5)), k
+    t = training(tmp_path/"never")
+    t.student.lm.get_decoder().register_forward_pre_hook(lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(RuntimeError, match="batch_size cannot go below 1.*max_turns.*4 bits"): t.fit(progress=False)
+
 def test_an_adaptive_schedule_goes_on_where_it_was(tmp_path):
     make = lambda: adaptive(target_success=.3, start=.9, gain=.5, smoothing=.5)
     env = lambda: Corridor(max_turns=3)

@@ -1,0 +1,72 @@
+"""The contract of a policy that is a language model, run over one implementation: python contract.py hf|unsloth FOLDER
+A process of its own, because Unsloth replaces parts of transformers."""
+import sys, warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1])); sys.path.insert(0, str(Path(__file__).parent))
+kind, folder = sys.argv[1], Path(sys.argv[2])
+if kind == "unsloth": import unsloth
+import numpy as np
+import torch
+from helpers import TOK, Corridor, policy
+from guided_opd.policy import HFPolicy
+from guided_opd.rollout import RolloutMixer
+from guided_opd.scoring import collate, divergence, rows
+from guided_opd.trainer import GuidedOPD, checkpoints
+
+ENV = Corridor(max_turns=4)
+
+def load(lora=0, **settings):
+    settings = dict(dict(max_new_tokens=5), **settings)
+    if kind == "unsloth":
+        from guided_opd.unsloth import UnslothPolicy
+        return UnslothPolicy.from_pretrained(folder, lora_rank=lora, max_context=1024, **settings)
+    p = HFPolicy.from_pretrained(folder, dtype=torch.float32, max_context=1024, **settings)
+    return p.add_lora(lora) if lora else p
+
+plain = policy(0, eos=None, max_new_tokens=5, max_context=1024)     # transformers as it is
+plain.model.save_pretrained(folder); TOK.save_pretrained(folder)
+teacher = policy(1, "teacher", hidden=64, layers=3, vocab=len(TOK) + 40)
+tasks = ENV.tasks("train", 5)
+replies = lambda ts: [[u.reply_ids for u in t.turns] for t in ts]
+
+# turns: those of transformers, keys and values kept from turn to turn, greedy and sampled
+p = load()
+assert isinstance(p, HFPolicy) and p.tokenizer.get_vocab() == TOK.get_vocab()
+for temperature in (0., 1.):
+    p.temperature = plain.temperature = temperature
+    a, b = (RolloutMixer(x, teacher, ENV, beta=.3, batch_size=3, seed=1)(tasks) for x in (p, plain))
+    assert replies(a) == replies(b), "the same tokens as plain transformers"
+    for t, u in zip(a, b):
+        for x, y in zip(t.turns, u.turns): np.testing.assert_allclose(x.logprobs, y.logprobs, atol=1e-4)
+p.temperature = 0
+turn = RolloutMixer(p, None, ENV, batch_size=3)(tasks[:1])[0].turns[0]
+ids = torch.tensor([turn.prompt_ids])
+p.training(False)
+out = p.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=5)[0, ids.shape[1]:].tolist()
+assert out[:len(turn.reply_ids)] == turn.reply_ids, "the same tokens as its own generate"
+
+# scores: those of transformers, in any batch
+batch = collate(rows(a))
+for x in (divergence(p, teacher, batch).values_N, torch.cat([divergence(p, teacher, collate([r])).values_N for r in rows(a)])):
+    torch.testing.assert_close(x.detach(), divergence(plain, teacher, batch).values_N.detach(), atol=1e-4, rtol=1e-3)
+
+# updates: only adapters move, the loss falls, a run resumes, a checkpoint is a plain adapter
+def train(run, steps=None):
+    student = load(lora=4, temperature=1.)
+    t = GuidedOPD(student, teacher, ENV, run, steps=6, rollouts_per_step=4, batch_size=4, lr=2e-2, warmup_steps=1, eval_every=0, save_every=2)
+    before = {n: q.clone() for n, q in student.model.named_parameters() if "lora_" not in n}
+    t.fit(steps, progress=False)
+    assert all(torch.equal(q, before[n]) for n, q in student.model.named_parameters() if n in before) and all("lora_" in n for n, q in student.model.named_parameters() if q.requires_grad)
+    return t
+whole = train(folder/"a")
+train(folder/"b", 4); again = train(folder/"b")
+for (n, x), y in zip(whole.student.model.named_parameters(), again.student.model.parameters()): torch.testing.assert_close(x, y, msg=n)
+import json
+losses = [json.loads(l)["loss"] for l in (folder/"a"/"metrics.jsonl").read_text().splitlines() if "loss" in l]
+assert losses[-1] < losses[0], losses
+from peft import PeftModel
+reloaded = PeftModel.from_pretrained(policy(0, eos=None).model, checkpoints(folder/"a")[-1]/"student")
+ids = torch.arange(24).view(2, 12) + 5
+with torch.no_grad(): torch.testing.assert_close(reloaded(ids).logits, whole.student.head(whole.student.hidden(ids)), atol=1e-4, rtol=1e-3)
+print("contract holds")
