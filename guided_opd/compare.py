@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import METHODS, GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 
-# %% ../nbs/20_compare.ipynb #0591bf3e
+# %% ../nbs/20_compare.ipynb #4c864c31
 POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=15, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
-                                     settings_of=dict(opd=dict(lr=2e-3))))   # by method
+                                     settings_of=dict()))   # by method
 
 # %% ../nbs/20_compare.ipynb #60eb618b
 DECODINGS = dict(greedy=0., sampled=1.)
