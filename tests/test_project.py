@@ -19,9 +19,9 @@ trajectory schedule losses
 envs.base envs.* envs chat
 policy remote unsloth
 rollout
-scoring drift evaluate
+scoring drift evaluate replay
 trainer
-plots report widgets pocket compare doctor
+plots view report widgets pocket compare doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.
