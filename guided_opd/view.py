@@ -178,8 +178,8 @@ class Shelf:
         "Indices of trajectories whose task, goal or actions contain a text."
         return [i for i, t in enumerate(self.texts) if text.lower() in t]
 
-# %% ../nbs/16b_view.ipynb #10e48155
-MODULES = "pure.js", "dom.js", "timeline.js", "turn.js", "table.js", "stepper.js", "explorer.js", "report.js", "front.js"
+# %% ../nbs/16b_view.ipynb #d42d4fd0
+MODULES = "pure.mjs", "dom.mjs", "timeline.mjs", "turn.mjs", "table.mjs", "stepper.mjs", "explorer.mjs", "report.mjs", "front.mjs"
 
 def asset(name:str) -> str: return (resources.files("guided_opd")/"assets"/name).read_text(encoding="utf-8")
 

@@ -15,7 +15,7 @@ from .scoring import score
 from .trajectory import Trajectory
 from .view import VIEW_VERSION, Shelf, decoder, front_css, front_end, page, write_page
 
-# %% ../nbs/17b_widgets.ipynb #d02f8466
+# %% ../nbs/17b_widgets.ipynb #7655b973
 _DEFAULTS = dict(version=VIEW_VERSION, trajectory=0, turn=0, measure="reverse_kl", shared=True, threshold=None, beside=None)
 
 class TrajectoryStepper(anywidget.AnyWidget):
@@ -118,7 +118,7 @@ class TrajectoryStepper(anywidget.AnyWidget):
             v = self.shelf.view(i)
             if (b := v.get("branch")): v["branch"] = b | dict(of=new.get(b["of"], -1))
             return v | dict(index=new[i])
-        state = self.state | dict(trajectory=new.get(self.state["trajectory"], 0), beside=new.get(self.state["beside"]))
+        state = self.state | dict(trajectory=new.get(self.state.get("trajectory"), 0), beside=new.get(self.state.get("beside")))
         return write_page(path, page(title, dict(view=self.view, index=index, state=state, can={}, **self._more()), (of(i) for i in keep), f"{len(keep)} trajectories."))
 
     def _more(self): return {}

@@ -1,5 +1,5 @@
-import { filterRows, inSight, nats, plural, roundUp, share, sortRows, tableRow } from "./pure.js";
-import { h, svg } from "./dom.js";
+import { filterRows, inSight, nats, plural, roundUp, share, sortRows, tableRow } from "./pure.mjs";
+import { h, svg } from "./dom.mjs";
 
 const ROW = 34;
 const COLUMNS = [["success", "result"], ["goal", "task"], ["label", "of"], ["step", "step"], ["beta", "β"], ["score", "Score"], ["turns", "turns"], ["mean", "mean drift"], ["max", "max drift"], ["first", "first drift"]];

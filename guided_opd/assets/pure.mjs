@@ -103,7 +103,7 @@ export function cleanState(state, index) {
   const n = index?.rows?.length ?? 0, s = state?.version === STATE_VERSION ? state : {};
   const whole = (x, top) => Number.isInteger(x) && x >= 0 && x < top ? x : 0;
   const trajectory = whole(s.trajectory, n);
-  return { version: STATE_VERSION, trajectory, turn: whole(s.turn, Math.max(1, index?.rows?.[trajectory]?.[9] ?? 1)), measure: s.measure in MEASURES ? s.measure : "reverse_kl", shared: s.shared !== false,
+  return { version: STATE_VERSION, trajectory, turn: whole(s.turn, Math.max(1, index?.rows?.[trajectory]?.[9] ?? 1)), measure: Object.hasOwn(MEASURES, s.measure ?? "") ? s.measure : "reverse_kl", shared: s.shared !== false,
            threshold: known(s.threshold) && s.threshold >= 0 ? s.threshold : index?.threshold ?? 0.5, beside: Number.isInteger(s.beside) && s.beside >= 0 && s.beside < n && s.beside !== trajectory ? s.beside : null };
 }
 
@@ -125,11 +125,13 @@ export function tableRow(index, i, threshold) {
            actors, drift, fork: get("fork"), mean: own.length ? mean(own) : null, max: own.length ? Math.max(...own) : null, first: first < 0 ? null : first + 1 };
 }
 
+const alphabet = new Intl.Collator(undefined, { numeric: true });
+
 // Order of two cells: numbers by size, texts by alphabet, what is missing last whichever way.
 export function compareCells(a, b, down) {
   const none = x => x == null || x === "";
   if (none(a) || none(b)) return none(a) - none(b);
-  const order = typeof a === "string" ? a.localeCompare(b, undefined, { numeric: true }) : a - b;
+  const order = typeof a === "string" ? alphabet.compare(a, b) : a - b;
   return down ? -order : order;
 }
 

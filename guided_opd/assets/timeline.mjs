@@ -1,5 +1,5 @@
-import { MARK, NAMES, clamp, firstDifference, known, nats, roundUp, share, turnValue } from "./pure.js";
-import { h, svg } from "./dom.js";
+import { MARK, NAMES, clamp, firstDifference, known, nats, roundUp, share, turnValue } from "./pure.mjs";
+import { h, svg } from "./dom.mjs";
 
 const who = u => u.typed ? "typed" : u.actor;
 let drawn = 0;   // numbers the timelines of a page, for ids
@@ -9,8 +9,8 @@ export const spoken = u => `${u.typed ? "typed by hand" : u.actor}${u.valid ? ""
 //   a, b: trajectories (b may be null); from: first turn of b that is drawn, b is a fork of a before it
 //   go(turn), setThreshold(nats, done): what the user does
 export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
-  const n = Math.max(a.turns.length, b?.turns.length ?? 0, 1), end = 78, left = 2;
-  const cw = clamp((width - left - end) / n, 15, 46), W = Math.max(width, Math.ceil(left + n * cw + end));
+  const n = Math.max(a.turns.length, b?.turns.length ?? 0, 1), end = 84, left = 3;
+  const cw = clamp((width - left - end) / n, 15, 64), W = Math.max(width, Math.ceil(left + n * cw + end));
   const x = i => left + i * cw, two = b != null;
   const el = h("div", { class: "timeline" }), plot = svg("svg", { class: "lanes", role: "listbox", tabindex: 0, "aria-label": "turns; arrow keys step through them", width: W });
   const captions = [];

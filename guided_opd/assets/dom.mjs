@@ -1,4 +1,4 @@
-import { themeOf } from "./pure.js";
+import { themeOf } from "./pure.mjs";
 
 // h("p", {class: "x", onclick: f, "aria-label": "…"}, child, "text"): an element. Strings become text nodes, never HTML.
 export function h(tag, props, ...children) { return fill(document.createElement(tag), props, children); }

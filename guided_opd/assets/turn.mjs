@@ -1,6 +1,6 @@
-import { MARK, NAMES, known, nats, parts, percent, pieces, plural, scale, share, thoughtRange, turnValue } from "./pure.js";
-import { h } from "./dom.js";
-import { spoken } from "./timeline.js";
+import { MARK, NAMES, known, nats, parts, percent, pieces, plural, scale, share, thoughtRange, turnValue } from "./pure.mjs";
+import { h } from "./dom.mjs";
+import { spoken } from "./timeline.mjs";
 
 const MOST_TOKENS = 3000;   // of a reply that are shaded; the rest is plain text
 const special = text => /^<\|.*\|>$|^<\/?s>$/.test(text);

@@ -1,8 +1,8 @@
-import { MARK, MEASURES, cleanState, companions, firstDifference, firstPast, keyStep, nats, plural, roundUp, scale, turnValue } from "./pure.js";
-import { button, h, icon, requester } from "./dom.js";
-import { spoken, timeline } from "./timeline.js";
-import { actorBadge, answers, legend, turnPanel } from "./turn.js";
-import { table } from "./table.js";
+import { MARK, MEASURES, cleanState, companions, firstDifference, firstPast, keyStep, nats, plural, roundUp, scale, turnValue } from "./pure.mjs";
+import { button, h, icon, requester } from "./dom.mjs";
+import { spoken, timeline } from "./timeline.mjs";
+import { actorBadge, answers, legend, turnPanel } from "./turn.mjs";
+import { table } from "./table.mjs";
 
 const ENDED = { environment: "the environment", max_turns: "the limit of turns", context: "a full context window" };
 
@@ -148,7 +148,7 @@ export function stepper({ model, el, root }) {
     drawTools();
   }
   const keys = e => {
-    if (e.ctrlKey || e.metaKey || e.altKey || !a || e.target.closest?.("input, textarea, select, [contenteditable], .grid, .plot")) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || !a || e.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable], .grid, .plot")) return;
     if (e.key === " " && !e.target.closest?.("button, summary, .token")) { play(); return e.preventDefault(); }
     const to = keyStep(e.key, state.turn, a.turns.length);
     if (to == null) return;
@@ -157,11 +157,13 @@ export function stepper({ model, el, root }) {
   };
   const onState = () => { const s = model.get("state"); if (JSON.stringify(s) !== JSON.stringify(state)) update(s ?? {}, { save: false }); };
   const onIndex = () => { index = model.get("index"); finder?.update(state, index); state = cleanState(state, index); a ? draw() : open(); };
-  root.addEventListener("keydown", keys);
+  // a page that holds nothing else takes the keys wherever the focus is; in a notebook they are the notebook's until it is in here
+  const hears = root.parentElement === document.body ? document : root;
+  hears.addEventListener("keydown", keys);
   model.on("change:state", onState);
   model.on("change:index", onIndex);
   const resized = new ResizeObserver(() => { if (a && Math.abs(lanes.clientWidth - width) > 2 && lanes.clientWidth) { drawLanes(); finder?.drawn(); } });
   resized.observe(lanes);
   open();
-  return () => { gone = true; clearInterval(playing); root.removeEventListener("keydown", keys); model.off("change:state", onState); model.off("change:index", onIndex); resized.disconnect(); request.stop(); };
+  return () => { gone = true; clearInterval(playing); hears.removeEventListener("keydown", keys); model.off("change:state", onState); model.off("change:index", onIndex); resized.disconnect(); request.stop(); };
 }

@@ -1,5 +1,5 @@
-import { h } from "./dom.js";
-import { stepper } from "./stepper.js";
+import { h } from "./dom.mjs";
+import { stepper } from "./stepper.mjs";
 
 const isNumber = x => /^[-+–\d]/.test(String(x ?? "–"));
 

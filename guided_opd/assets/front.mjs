@@ -1,7 +1,7 @@
-import { followTheme, h } from "./dom.js";
-import { stepper } from "./stepper.js";
-import { liveCurves, scheduleExplorer } from "./explorer.js";
-import { reportView } from "./report.js";
+import { followTheme, h } from "./dom.mjs";
+import { stepper } from "./stepper.mjs";
+import { liveCurves, scheduleExplorer } from "./explorer.mjs";
+import { reportView } from "./report.mjs";
 
 const VIEWS = { stepper: ["trajectory stepper", stepper], live: ["training, live", o => { const stop = [liveCurves(o), stepper(o)]; return () => stop.forEach(f => f()); }],
                 schedule: ["schedule explorer", scheduleExplorer], report: ["report", reportView] };

@@ -1,5 +1,5 @@
-import { SHAPES, betaAt, clamp, known, mean, plural, ribbon, roundUp, smooth, ticks } from "./pure.js";
-import { button, h, svg } from "./dom.js";
+import { SHAPES, betaAt, clamp, known, mean, plural, ribbon, roundUp, smooth, ticks } from "./pure.mjs";
+import { button, h, svg } from "./dom.mjs";
 
 // --- curves, as the live view shows them
 
