@@ -86,7 +86,7 @@ def trajectory_view(t:Trajectory, decode=None, **more # more of the front end's 
     return dict(version=VIEW_VERSION, task=t.task, kind=task_kind(t), goal=goal(t), env=t.env, step=t.step, beta=round(t.beta, 4), score=round(t.score, 4), success=t.success, ended=t.ended,
                 final=t.final_observation, words={str(k): v for k, v in words.items()}, turns=turns) | more
 
-# %% ../nbs/16b_view.ipynb #f3bdf519
+# %% ../nbs/16b_view.ipynb #3c227aaa
 COLUMNS = "task", "kind", "goal", "label", "note", "step", "beta", "success", "score", "turns", "actors", "valid", "drift", "fork"
 
 def index_row(t:Trajectory, label:str="", note:str="", fork=None # [index, turn] of what it branches from
@@ -170,7 +170,9 @@ class Shelf:
     def view(self, i:int) -> dict:
         "A trajectory in full."
         v = trajectory_view(self[i], self._decoders.get(i) or self._own, index=i, label=self.rows[i][3], note=self.rows[i][4])
-        if i in self.branches: v["branch"] = self.branches[i]
+        if (b := self.branches.get(i)):
+            v["branch"] = b
+            if b["how"] == "typed": v["turns"][b["turn"]]["typed"] = True
         for turn, answers in self.asked.get(i, {}).items(): v["turns"][turn]["asked"] = answers
         return v
 
