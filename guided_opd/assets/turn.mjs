@@ -52,7 +52,7 @@ export function strip(turn, measure, most, pick) {
 // The likeliest tokens of both models where one token was said.
 export function tokenCard(trajectory, turn, piece) {
   const at = piece.at, m = turn.measures ?? {}, words = trajectory.words ?? {}, value = k => m[k]?.[at];
-  const row = (text, p, said) => h("li", { class: said ? "said" : null }, h("span", { class: "word", dir: "auto" }, visible(text)), h("span", { class: "meter", style: `--p:${known(p) ? p : 0}` }), h("span", { class: "p" }, percent(p)), h("span", { class: "mark", title: said ? "this was said" : null }, said ? "◂ said" : ""));
+  const row = (text, p, said) => h("li", { class: said ? "said" : null }, h("span", { class: "word", dir: "auto" }, visible(text)), h("span", { class: "meter", style: `--p:${known(p) ? p : 0}` }), h("span", { class: "p" }, percent(p)), h("span", { class: "mark", title: said ? "this was said" : null }, said ? "◂" : ""));
   const side = name => {
     const top = turn.topk?.[name]?.[at] ?? [], logp = value(`${name}_logprob`), saidId = top.find(([id]) => (words[id] ?? "") === piece.text && piece.n === 1)?.[0];
     const rows = top.map(([id, lp]) => row(words[id] ?? `#${id}`, Math.exp(lp), id === saidId));
@@ -62,7 +62,7 @@ export function tokenCard(trajectory, turn, piece) {
   const gap = known(value("student_logprob")) && known(value("teacher_logprob")) ? value("student_logprob") - value("teacher_logprob") : null;
   return h("div", { class: "token-card" },
     h("h3", { class: "what" }, h("code", { dir: "auto" }, quoted(piece.text)), h("span", { class: "soft" }, piece.n > 1 ? `tokens ${at + 1}–${at + piece.n}` : `token ${at + 1}`)),
-    h("dl", {}, [["reverse KL", value("reverse_kl")], ["forward KL", value("forward_kl")], ["log-prob gap", gap]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, nats(v))))),
+    h("dl", {}, [["reverse KL", value("reverse_kl")], ["forward KL", value("forward_kl")], ["log-prob gap", gap]].map(([k, v]) => h("div", {}, h("dt", {}, k), h("dd", {}, nats(v)))), h("div", {}, h("dt", {}, "◂ what was said"))),
     h("div", { class: "sides" }, side("student"), side("teacher")),
     !turn.topk && h("p", { class: "soft" }, "Only what was said is known here; score(…, topk=5) also keeps what else could have been."));
 }
