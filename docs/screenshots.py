@@ -18,6 +18,7 @@ from guided_opd.scoring import score
 from guided_opd.widgets import LiveRun, ScheduleExplorer, TrajectoryStepper
 
 HERE = Path(__file__).parent/"img"
+KEEP = dict(light="step branch compare find live schedule phone".split(), dark="step branch schedule".split()) # in the repository; the others are to be looked at only
 
 
 def pages(folder, run=None):
@@ -35,11 +36,11 @@ def pages(folder, run=None):
     ScheduleExplorer().to_html(folder/"schedule.html")
 
 
-def shoot(folder):
+def shoot(folder, others):
     beside = lambda i: lambda page: (page.select_option("[data-tool=beside]", index=i), page.wait_for_selector(".turn >> nth=1"))
     find = lambda page: (page.click("[role=columnheader].max button"), page.fill(".find input", "cabinet"), page.wait_for_timeout(500))
-    views = [("step", "stepper", ".turn", 1280, None), ("branch", "stepper", ".turn", 1280, beside(1)), ("compare", "stepper", ".turn", 1280, beside(2)), ("find", "stepper", ".turn", 1280, find), ("phone", "stepper", ".turn", 400, None),
-             ("live", "live", ".chart", 1280, None), ("schedule", "schedule", ".ribbons", 1280, None)]
+    views = [("step", "stepper", ".turn", 1040, None), ("branch", "stepper", ".turn", 1040, beside(1)), ("compare", "stepper", ".turn", 1040, beside(2)), ("find", "stepper", ".turn", 1040, find), ("phone", "stepper", ".turn", 400, None),
+             ("live", "live", ".chart", 1040, None), ("schedule", "schedule", ".ribbons", 1040, None)]
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage"])
@@ -50,14 +51,15 @@ def shoot(folder):
                 page.goto((folder/f"{file}.html").as_uri())
                 page.wait_for_selector(ready)
                 page.wait_for_timeout(400)
+                if name in ("step", "branch", "compare", "live", "phone"): page.locator(".find > summary").click()   # the table has a picture of its own
                 if act: act(page)
                 page.evaluate("document.activeElement?.blur()")
-                page.screenshot(path=HERE/f"{name}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else None, full_page=name != "find")
+                page.screenshot(path=(HERE if name in KEEP[scheme] else others)/f"{name}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else None, full_page=name != "find")
                 page.close()
         browser.close()
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as d:
-        pages(Path(d), *sys.argv[1:2]); shoot(Path(d))
-    for f in sorted(HERE.glob("*.png")): print(f"{f.stat().st_size/1024:6.0f} KB  {f.name}")
+    folder = Path(tempfile.mkdtemp())
+    pages(folder, *sys.argv[1:2]); shoot(folder, folder)
+    for f in sorted([*HERE.glob("*.png"), *folder.glob("*.png")]): print(f"{f.stat().st_size/1024:6.0f} KB  {f}")

@@ -32,6 +32,7 @@ export function liveCurves({ model, el }) {
     const speed = { name: "tokens", look: "grey", xs, ys: smooth(rows.map(r => { const s = (r.seconds_rollout ?? 0) + (r.seconds_score ?? 0) + (r.seconds_update ?? 0); return s > 0 ? ((r.student_tokens ?? 0) + (r.teacher_tokens ?? 0)) / s : null; }), k) };
     const xmax = live.steps || Math.max(1, ...xs), at = xs[xs.length - 1] ?? 0;
     status.textContent = !rows.length ? "Waiting for the first step …" : `${live.title ?? ""} ${at} of ${live.steps ?? "?"} steps${trained.length ? `, ${mean(trained.slice(-20).map(r => (r.seconds_rollout ?? 0) + (r.seconds_score ?? 0) + (r.seconds_update ?? 0))).toFixed(1)} s a step` : ""}${at >= live.steps ? "; done" : live.watching ? "" : "; no longer watched"}`;
+    place.style.gridTemplateColumns = `repeat(${n}, minmax(0, 1fr))`;
     place.replaceChildren(
       chart({ title: "Divergence", unit: "nats a token", xmax, width: w, lines: [line("loss", "loss", "grey"), line("student, reverse KL", "kl_student", "student"), line("teacher, forward KL", "kl_teacher", "teacher", { dash: "6 4" })] }),
       chart({ title: "Success", unit: "share of episodes", xmax, width: w, top: 1, percent: true, lines: [line("training", "success", "grey"), line("held-out, student alone", "eval_success", "student", { dots: true, dash: "2 4" })] }),

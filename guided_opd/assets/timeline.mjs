@@ -44,7 +44,7 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
     });
     const ended = svg("text", { class: t.success ? "ended good" : "ended bad", x: x(t.turns.length) + 6, y: top + 12 }, t.success ? "✓ solved" : "✗ failed");
     plot.append(ended, svg("text", { class: "ended soft", x: x(t.turns.length) + 6, y: top + 25 }, `Score ${t.score.toFixed(2)}`));
-    if (other) plot.append(svg("text", { class: "side", x: x(start) + (start ? cw / 2 + 13 : 2), y: top - 4, "text-anchor": "start" }, other));
+    if (other) plot.append(svg("text", { class: "side", x: other.at, y: top - 4, "text-anchor": "start" }, other.text));
     y += 42;
   };
   if (two) y += 12;
@@ -52,12 +52,13 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
   ribbon(a, 0);
   if (two) {
     y += 14;
-    ribbon(b, from, `B${b.branch ? ` · ${b.branch.how === "typed" ? "typed by hand" : b.branch.how}, then ${b.branch.then}` : b.label ? ` · ${b.label}` : ""}`);
+    const d = firstDifference(a.turns, b.turns);
+    // (the label gives way to the sign of the first difference)
+    ribbon(b, from, { at: d != null && x(d) < 160 + x(from) ? x(d) + cw / 2 + 13 : x(from) + 2, text: `B${b.branch ? ` · ${b.branch.how === "typed" ? "typed by hand" : b.branch.how}, then ${b.branch.then}` : b.label ? ` · ${b.label}` : ""}` });
     if (from != null && b.branch && b.turns.length > from) {
       const at = x(from), top = ribbons[0] + 26, low = ribbons[1] + 13;
       plot.append(svg("path", { class: "fork", d: `M${at} ${top - 13}C${at - cw * .9} ${top + 4} ${at - cw * .9} ${low} ${at + 1} ${low}` }));
     }
-    const d = firstDifference(a.turns, b.turns);
     if (d != null) plot.append(svg("g", { class: "differs" }, svg("title", {}, `first differing action: turn ${d + 1}`), svg("line", { x1: x(d) + cw / 2, x2: x(d) + cw / 2, y1: ribbons[0] + 27, y2: ribbons[1] - 1 }),
       svg("circle", { cx: x(d) + cw / 2, cy: (ribbons[0] + 26 + ribbons[1]) / 2, r: 8 }), svg("text", { x: x(d) + cw / 2, y: (ribbons[0] + 26 + ribbons[1]) / 2 + 4.5 }, "≠")));
   }
