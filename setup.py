@@ -11,6 +11,7 @@ cfg = parser["DEFAULT"]
 
 # Every key NAME_requirements is an extra of that name. `dev` is a full environment, so it contains those that work everywhere.
 extras = {k.removesuffix("_requirements"): v.split() for k, v in cfg.items() if k.endswith("_requirements")}
+extras["scienceworld"] = [r for r in extras["envs"] if r.startswith(("gymnasium", "scienceworld"))] + extras["java"]
 extras["dev"] = [r for name in ("train", "envs", "viz", "dev") for r in extras[name]]
 extras["all"] = [r for name in ("train", "envs", "viz") for r in extras[name]]
 

@@ -59,23 +59,26 @@ def template_pieces(tokenizer,               # a tokenizer with a chat template
     between = two.split(_REPLY)[-1].split(_NEXT)[0]
     return TemplatePieces(before, ask, between, rewrites_past=not two.startswith(before + _OBS + ask + reply))
 
-# %% ../nbs/09_chat.ipynb #950af79a
+# %% ../nbs/09_chat.ipynb #a1c556be
 class History:
     "The conversation of one episode in token ids; made by `Chat.history`."
     def __init__(self, chat:"Chat", slot:int=0, rng=None):
         self.chat, self.slot, self.rng = chat, slot, rng
         self.observations, self.replies = [], []   # texts; ids
         self.prompts = []                          # ids put before each reply
+        self.info = {}                             # what the environment said besides, with the newest observation
         self._ids = []                             # transcript so far
 
     @property
     def observation(self) -> str: return self.observations[-1]
 
-    def observe(self, text:str # what the environment said
+    def observe(self, text:str,     # what the environment said
+                info:dict|None=None # its `info`, for prompts and policies that want more than the text, e.g. the admissible actions
                ) -> list[int]:
         "Add an observation; returns the ids of this turn's prompt (new ids for `transcript`, the whole context for `window`)."
         chat = self.chat
         self.observations.append(text)
+        self.info = info or {}
         if chat.kind == "transcript":
             prompt = (chat.glue(self.replies[-1]) if self.replies else list(chat.before)) + chat.content(text) + chat.ask
             self._ids += prompt
@@ -97,6 +100,7 @@ class History:
 
     def _window(self):
         chat, n = self.chat, len(self.observations)
+        if chat.prompt: return chat.before + chat.content(chat.prompt(self)) + chat.ask
         shown = sorted({0, *range(max(0, n - 1 - chat.window), n)})
         ids = list(chat.before)
         for k, i in enumerate(shown):
@@ -105,16 +109,18 @@ class History:
             if i < n - 1: ids += self.replies[i]
         return ids
 
-# %% ../nbs/09_chat.ipynb #539f5e97
+# %% ../nbs/09_chat.ipynb #206ce656
 class Chat:
     "Turns observations and replies into token ids, by a tokenizer's chat template."
     def __init__(self,
         tokenizer,                       # a fast tokenizer with a chat template
         kind:str="transcript",           # "transcript" (append-only) or "window" (task + last turns)
         window:int=2,                    # turns kept besides the task (`window` only)
-        instructions:str|None=None):     # system message, e.g. the environment's `instructions`
+        instructions:str|None=None,      # system message, e.g. the environment's `instructions`
+        prompt=None):                    # `window` only: writes each turn's one user message from the `History` (see `protocol`)
+        if prompt and kind != "window": raise ValueError("A prompt that is written anew each turn needs history='window'.")
         if kind not in ("transcript", "window"): raise ValueError(f"history is {kind!r}; it must be 'transcript' or 'window'.")
-        self.tokenizer, self.kind, self.window = tokenizer, kind, window
+        self.tokenizer, self.kind, self.window, self.prompt = tokenizer, kind, window, prompt
         self.pieces = p = template_pieces(tokenizer, instructions)
         control = lambda text: tokenizer.encode(text, add_special_tokens=False)
         self.before, self.ask, self._between = control(p.before), control(p.ask), control(p.between)

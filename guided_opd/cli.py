@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #cc07ae7a
+# %% ../nbs/21_cli.ipynb #e4e7f871
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -75,10 +75,13 @@ def train(args):
 def evaluate(args):
     "Play tasks with one model alone and print score and success rate."
     from guided_opd.evaluate import evaluate
+    from guided_opd.protocol import protocol
     from guided_opd.trajectory import append_trajectories
     _threads()
     env = _env(args)
-    result, trajectories = evaluate(_policy(args.model, args.env, "student", args.device), env, env.tasks(args.split)[:args.episodes], args.temperature, seed=args.seed, progress="episodes")
+    policy, rules = _policy(args.model, args.env, "student", args.device), protocol(args.protocol)
+    temperature = rules.eval_temperature if args.temperature is None else args.temperature
+    result, trajectories = evaluate(policy, env, env.tasks(args.split)[:args.episodes], temperature, chat=rules.chat(policy.tokenizer, env), seed=args.seed, progress="episodes")
     if args.out: append_trajectories(args.out, trajectories)
     print(result)
 
@@ -150,7 +153,7 @@ def _show(path, browser=True, what="Report"):
         import webbrowser
         webbrowser.open(Path(path).resolve().as_uri())
 
-# %% ../nbs/21_cli.ipynb #51886cba
+# %% ../nbs/21_cli.ipynb #b669ef5d
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -171,7 +174,8 @@ def _parser():
     c = command(train, *env, *models, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
-            flag("--episodes", type=int, default=128, help="tasks to play"), flag("--temperature", type=float, default=0., help="0 is greedy"), flag("--seed", type=int, default=0, help="of sampling"),
+            flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),
+            flag("--temperature", type=float, help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of guided, opd, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),

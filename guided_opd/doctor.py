@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['DIST', 'GROUPS', 'MARKS', 'Check', 'check_python', 'requirements', 'install_command', 'check_group', 'check_gpu',
-           'java_major', 'system_install', 'check_java', 'check_alfworld_data', 'check_machine', 'check_disk', 'doctor',
-           'exit_code', 'render']
+           'check_java', 'check_alfworld_data', 'check_machine', 'check_disk', 'doctor', 'exit_code', 'render']
 
-# %% ../nbs/19_doctor.ipynb #f8870cb7
+# %% ../nbs/19_doctor.ipynb #e08cdb37
 import ctypes, importlib.util, json, os, platform, re, shlex, shutil, subprocess, sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from packaging.requirements import Requirement
+from .envs.scienceworld_worker import java_candidates, java_version
 
 # %% ../nbs/19_doctor.ipynb #ecb9ed79
 @dataclass
@@ -110,32 +110,15 @@ def check_gpu(version:Callable=metadata.version, # package name -> installed ver
         return Check("GPU", "optional", f"torch {torch.__version__} was built for GPUs but sees none  ({slow})", "nvidia-smi")
     return Check("GPU", "optional", f"there is an NVIDIA driver, but torch {torch.__version__} was built without CUDA", "pip install --force-reinstall --no-deps torch==" + torch.__version__.split("+")[0])
 
-# %% ../nbs/19_doctor.ipynb #56df12b2
-def java_major(text:str # what `java -version` prints
-              ) -> int|None: # 8, 17, ...; None if there is no version in the text
-    "Major version of a Java runtime."
-    m = re.search(r'version "(\d+)(?:\.(\d+))?', text)
-    return m and int(m[2] if m[1] == "1" and m[2] else m[1])
-
-def system_install(apt:str, # name of the package for apt
-                   brew:str # and for brew
-                  ) -> str: # a command, or a sentence where none is known
-    "How to install something that is not Python."
-    if shutil.which("apt-get"): return ("" if getattr(os, "geteuid", lambda: 1)() == 0 else "sudo ") + f"apt-get install -y {apt}"
-    if shutil.which("brew"): return f"brew install {brew}"
-    return f"install {brew} with your system's package manager"
-
-def check_java(command:str="java" # name or path of the runtime
+# %% ../nbs/19_doctor.ipynb #9408475a
+def check_java(command:str|None=None # name or path of a runtime; None: what ScienceWorld would find
               ) -> Check:
     "Is there a Java runtime, version 8 or newer?"
-    mend, purpose = system_install("default-jre-headless", "openjdk"), "ScienceWorld needs version 8 or newer"
-    try: done = subprocess.run([command, "-version"], capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired): return Check("Java", "optional", f"not found: {purpose}", mend)
-    text = (done.stderr or done.stdout).strip()
-    major = java_major(text)
-    if done.returncode or not major: return Check("Java", "optional", f"`{command} -version` says no version: {purpose}", mend)
-    if major < 8: return Check("Java", "optional", f"version {major} is too old: {purpose}", mend)
-    return Check("Java", "ok", f"version {major} at {shutil.which(command)}")
+    found = {c: java_version(c) for c in (java_candidates() if command is None else [command])}
+    for c, v in found.items():
+        if v and v >= 8: return Check("Java", "ok", f"version {v} at {shutil.which(c)}")
+    said = "; ".join(f"version {v} at {c} is too old" if v else f"{c} does not run" for c, v in found.items())
+    return Check("Java", "optional", f"{said or 'not found'}: ScienceWorld needs version 8 or newer", install_command("java"))
 
 # %% ../nbs/19_doctor.ipynb #71e9e429
 def check_alfworld_data(env:dict|None=None # environment variables; None: those of this process

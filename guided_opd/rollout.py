@@ -5,24 +5,27 @@
 # %% auto #0
 __all__ = ['RolloutMixer', 'expert_length']
 
-# %% ../nbs/11_rollout.ipynb #7f9412eb
-import copy
+# %% ../nbs/11_rollout.ipynb #8166523f
+import copy, warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 import numpy as np
 from tqdm.auto import tqdm
 from .chat import Chat, History, check_same_tokenizer, parse_action
+from .envs.base import WorkerDied
 from .policy import ExpertPolicy, Policy
 from .trajectory import Trajectory, Turn
 
-# %% ../nbs/11_rollout.ipynb #8eead733
+# %% ../nbs/11_rollout.ipynb #c6002af9
 @dataclass
 class _Episode:
     index:int; task:str; env:object; history:History; coin:np.random.Generator
     beta:float|Callable[[int], float]
     trajectory:Trajectory
     expert_turns:int = 0
+    deaths:int = 0
 
     def actor(self) -> str:
         turn = len(self.trajectory.turns)
@@ -35,7 +38,7 @@ def _outcome(info):
         f"The environment's info lacks {', '.join(missing)}. Each step has to return score (0..1), success and valid (was the action understood) in info.")
     return float(info["score"]), bool(info["success"]), bool(info["valid"])
 
-# %% ../nbs/11_rollout.ipynb #f6fa6811
+# %% ../nbs/11_rollout.ipynb #b31e6c0a
 class RolloutMixer:
     "Rolls out tasks with turns mixed between student and teacher: `mixer(tasks) -> list[Trajectory]`."
     def __init__(self,
@@ -57,7 +60,7 @@ class RolloutMixer:
         self.policies = dict(student=student, teacher=teacher)
         if student_last is not None: self.policies["expert"] = ExpertPolicy(env, self.chat.tokenizer)
         self.env, self.beta, self.max_turns, self.student_last, self.batch_size, self.seed = env, self._check(beta), max_turns, student_last, batch_size, seed
-        self.envs = []
+        self.envs, self.restarts, self._pool = [], 0, None
 
     def _check(self, beta):
         if not callable(beta) and not 0 <= beta <= 1: raise ValueError(f"beta is {beta}; it is a probability and must lie in 0..1.")
@@ -78,9 +81,11 @@ class RolloutMixer:
         while len(self.envs) < min(self.batch_size, len(tasks)): self.envs.append(self.env.copy() if hasattr(self.env, "copy") else copy.deepcopy(self.env))
         with tqdm(total=len(tasks), desc=progress, disable=progress is None, unit="episode") as bar:
             while waiting or active:
-                for slot in range(min(self.batch_size, len(tasks))):
-                    if slot not in active and waiting: active[slot] = self._begin(*waiting.pop(), slot, beta, step)
-                for slot, ended in self._round(active):
+                free = [slot for slot in range(min(self.batch_size, len(tasks))) if slot not in active]
+                for e in self._begin([(*waiting.pop(), slot) for slot in free[:len(waiting)]], beta, step): active[e.history.slot] = e
+                ended, died = self._round(active)
+                for e in self._begin([(e.index, e.task, e.history.slot, e.deaths + 1) for e in died], beta, step): active[e.history.slot] = e
+                for slot, ended in ended:
                     episode = active.pop(slot)
                     episode.trajectory.ended = ended
                     if callable(beta): episode.trajectory.beta = float(np.mean([beta(i) for i in range(len(episode.trajectory.turns))] or [0]))
@@ -88,32 +93,57 @@ class RolloutMixer:
                     bar.update()
         return done
 
-    def _begin(self, index, task, slot, beta, step):
-        env, stream = self.envs[slot], lambda purpose: np.random.default_rng([self.seed, step, index, purpose])
-        expert_turns = 0
-        if self.student_last is not None: expert_turns = max(0, expert_length(env, task) - self.student_last)
-        observation, info = env.reset(seed=index, options=dict(task=task))
-        history = self.chat.history(slot, rng=stream(0))
-        history.observe(observation)
-        trajectory = Trajectory(task=task, env=getattr(env, "name", type(env).__name__), turns=[], beta=0. if callable(beta) else float(beta),
-                                score=float(info.get("score", 0)), history=self.chat.kind, step=step, seed=self.seed)
-        return _Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns)
+    def _at_once(self, f, items):
+        "`f` of each item, in order; by threads where the environment allows it."
+        if len(items) < 2 or not getattr(self.env, "concurrent", False): return [f(*x) for x in items]
+        self._pool = self._pool or ThreadPoolExecutor(self.batch_size)
+        return list(self._pool.map(lambda x: f(*x), items))
+
+    def _begin(self, starts, beta, step):
+        "Episodes of (index, task, slot[, deaths])."
+        def reset(index, task, slot, deaths=0):
+            env, expert_turns = self.envs[slot], 0
+            for attempt in range(4):
+                try:
+                    if self.student_last is not None: expert_turns = max(0, expert_length(env, task) - self.student_last)
+                    return expert_turns, env.reset(seed=index, options=dict(task=task))[:2]
+                except WorkerDied:
+                    if attempt == 3: raise
+        episodes = []
+        for (index, task, slot, *deaths), (expert_turns, (observation, info)) in zip(starts, self._at_once(reset, starts)):
+            env, stream = self.envs[slot], lambda purpose: np.random.default_rng([self.seed, step, index, purpose])
+            history = self.chat.history(slot, rng=stream(0))
+            history.env = env
+            history.observe(observation, info)
+            trajectory = Trajectory(task=task, env=getattr(env, "name", type(env).__name__), turns=[], beta=0. if callable(beta) else float(beta),
+                                    score=float(info.get("score", 0)), history=self.chat.kind, step=step, seed=self.seed)
+            episodes.append(_Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns, *deaths))
+        return episodes
 
     def _round(self, active):
-        "One turn of every active episode; yields (slot, why) of those that ended."
-        acting, ended = defaultdict(list), []
+        "One turn of every active episode: (slot, why) of those that ended, and the episodes whose engine died."
+        acting, replies, ended, died = defaultdict(list), [], [], []
         for slot, e in active.items():
             if min(p.room(e.history) for p in self.policies.values() if p is not None) < 1: ended.append((slot, "context"))
             else: acting[e.actor()].append(e)
         for actor, episodes in sorted(acting.items()):
             for e, r in zip(episodes, self.policies[actor].act([e.history for e in episodes])):
-                if (why := self._step(e, actor, r)): ended.append((e.history.slot, why))
-        return ended
+                text = self.chat.text(r.ids)
+                replies.append((e, actor, r, text, parse_action(text)))
+        def step(e, action):
+            try: return e.env.step(action)
+            except WorkerDied as why: return why
+        results = self._at_once(step, [(e, action) for e, *_, action in replies])
+        for (e, *said), result in zip(replies, results):
+            if isinstance(result, WorkerDied):
+                if e.deaths >= 3: raise result
+                self.restarts += 1
+                warnings.warn(f"The engine of {e.task} died in turn {len(e.trajectory.turns)}; the episode is begun anew.", stacklevel=3)
+                died.append(e)
+            elif (why := self._record(e, *said, *result)): ended.append((e.history.slot, why))
+        return ended, died
 
-    def _step(self, e, actor, reply):
-        text = self.chat.text(reply.ids)
-        action = parse_action(text)
-        observation, reward, terminated, truncated, info = e.env.step(action)
+    def _record(self, e, actor, reply, text, action, observation, reward, terminated, truncated, info):
         score, success, valid = _outcome(info)
         t = e.trajectory
         t.turns.append(Turn(observation=e.history.observation, reply=text, action=action, actor=actor, prompt_ids=e.history.prompts[-1], reply_ids=reply.ids,
@@ -122,7 +152,7 @@ class RolloutMixer:
         e.history.reply(reply.ids)
         if terminated: return "environment"
         if truncated or len(t.turns) - e.expert_turns == self.max_turns: return "max_turns"
-        e.history.observe(observation)
+        e.history.observe(observation, info)
 
 # %% ../nbs/11_rollout.ipynb #6f351c19
 def expert_length(env, task:str) -> int:

@@ -68,7 +68,7 @@ def test_the_chunk_size_is_only_about_memory(chunk):
         out = guided_divergence(h, W, ht, Wt, actors, ids, chunk=chunk)
         out.values_N.square().sum().backward()
         return [out.values_N.detach(), h.grad, W.grad, *out.measures.values()]
-    for a, b in zip(run(chunk), run(1024)): torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+    for a, b in zip(run(chunk), run(1024)): torch.testing.assert_close(a, b, atol=5e-6, rtol=1e-5)
 
 def test_heads_may_be_modules_and_parameters_behind_a_frozen_backbone():
     h, W, ht, Wt, actors, ids = problem()
@@ -95,9 +95,124 @@ def test_bf16_models_are_compared_in_float32():
     out = guided_divergence(h, W, ht, Wt, actors, ids)
     assert out.values_N.dtype == torch.float32 and {m.dtype for m in out.measures.values()} == {torch.float32}
     where = actors != 0
-    logits, t_logits = ((a[where] @ b.T).detach().double().numpy() for a, b in ((h, W), (ht, Wt)))
+    logits, t_logits = ((a[where].double() @ b.double().T).detach().numpy() for a, b in ((h, W), (ht, Wt)))     # the logits are not rounded either
     np.testing.assert_allclose(out.measures["reverse_kl"], reference("reverse_kl", logits, t_logits)[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(out.measures["forward_kl"], reference("forward_kl", logits, t_logits)[0], rtol=1e-5, atol=1e-5)
+
+MIXED = dict(student_turns="reverse_kl", teacher_turns="jsd", jsd_beta=.3)
+
+def double_grads(h, W, ht, Wt, actors, w, b=None):
+    "Gradients of Σ w J in float64, by autograd through dense logits."
+    h, W, ht, Wt = (x.detach().double().requires_grad_() for x in (h, W, ht, Wt))
+    where = actors != 0
+    s, t = h[where] @ W.T + (0 if b is None else b.double()), (ht[where] @ Wt.T).detach()
+    J = torch.where(actors[where] == STUDENT, reverse_kl(s, t), jsd(s, t, .3))
+    return torch.autograd.grad((w.double()*J).sum(), (h, W))
+
+def test_the_loss_with_weights_and_the_values_have_the_same_gradient_head_included():
+    for dtype, tol in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        h, W, ht, Wt, actors, ids = problem(dtype=dtype, V=40, Vt=44)
+        w = torch.linspace(0, 1.7, int((actors != 0).sum()), dtype=dtype)
+        expected = double_grads(h, W, ht, Wt, actors, w)
+        for by_loss in (True, False):
+            out = guided_divergence(h, W, ht, Wt, actors, ids, weights=w if by_loss else None, chunk=3, **MIXED)
+            assert (out.loss is not None) == by_loss and out.values_N.dtype == dtype
+            loss = out.loss if by_loss else (w*out.values_N).sum()
+            for again in (True, False):        # a second backward is exact too
+                for got, want in zip(torch.autograd.grad(3*loss, (h, W), retain_graph=again), expected): torch.testing.assert_close(got.double(), 3*want, atol=tol, rtol=tol)
+        both = guided_divergence(h, W, ht, Wt, actors, weights=w, **MIXED)
+        for got, want in zip(torch.autograd.grad(both.loss + (w*both.values_N).sum(), (h, W)), expected): torch.testing.assert_close(got.double(), 2*want, atol=2*tol, rtol=tol)
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_of_16_bit_models_are_rounded_once(dtype):
+    "As close to float64 as the type allows, although thousands of probabilities lie below float16's smallest number."
+    h, W, ht, Wt, actors, ids = problem(D=64, V=5000, Dt=64, Vt=5000, dtype=dtype)
+    w = torch.full((8,), 1e-4)                      # as small as the weight of a token in a batch of 10 000
+    expected = double_grads(h, W, ht, Wt, actors, w)
+    out = guided_divergence(h, W, ht, Wt, actors, ids, weights=w, **MIXED)
+    (1e4*out.loss).backward()
+    for got, want in zip((h.grad, W.grad), expected):
+        assert got.dtype == dtype
+        assert (got.double() - 1e4*want).norm() < (.004 if dtype == torch.bfloat16 else .0006)*(1e4*want).norm()
+
+def test_autocast_multiplies_in_its_type_and_sums_in_float32():
+    h, W, ht, Wt, actors, ids = problem(D=32, V=500, Dt=32, Vt=500)
+    w = torch.full((8,), 1/8)
+    with torch.autocast("cpu", torch.bfloat16): out = guided_divergence(h, W, ht, Wt, actors, ids, weights=w, **MIXED)
+    out.loss.backward()
+    assert out.values_N.dtype == h.grad.dtype == W.grad.dtype == torch.float32
+    rounded = guided_divergence(h.bfloat16(), W.bfloat16(), ht, Wt, actors, ids, **MIXED)
+    torch.testing.assert_close(out.values_N, rounded.values_N)
+    for got, want in zip((h.grad, W.grad), double_grads(h.bfloat16(), W.bfloat16(), ht, Wt, actors, w)): assert (got.double() - want).norm() < .006*want.norm()
+
+@pytest.mark.parametrize("trained_head", [False, True])
+def test_nothing_of_the_size_of_the_logits_is_kept_for_the_backward_pass(trained_head):
+    h, W, ht, Wt, _, _ = problem(B=1, T=1, V=3000, Vt=3000)
+    h, ht, actors = h.detach().expand(2, 300, -1).clone().requires_grad_(), ht.expand(2, 300, -1), torch.arange(600).view(2, 300) % 3
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x.numel()), x)[1], lambda x: x):
+        out = guided_divergence(h, W if trained_head else W.detach(), ht, Wt, actors, weights=torch.ones(400), **MIXED)
+    assert len(out.values_N) == 400 and sum(kept) < 3000*5 + 400*20 < 400*3000/20
+
+def test_heads_of_any_kind():
+    "A LoRA adapter on the head, a head that is a function, one in 8 bits: the same numbers as the matrix that they stand for."
+    from peft import LoraConfig, get_peft_model
+    h, W, ht, Wt, actors, ids = problem(D=16, V=50, Dt=16, Vt=50)
+    class Net(torch.nn.Module):
+        def __init__(self): super().__init__(); self.head = torch.nn.Linear(16, 50)
+        def forward(self, x): return self.head(x)
+    torch.manual_seed(0)
+    head = get_peft_model(Net(), LoraConfig(r=2, target_modules=["head"], init_lora_weights=False)).base_model.model.head
+    lora = head.lora_A["default"].weight, head.lora_B["default"].weight
+    scale = torch.randn(50, 1).abs()/100
+    class Int8(torch.nn.Module):
+        def forward(self, x): return x @ ((W.detach()/scale).round().clamp(-127, 127)*scale).T
+    w = torch.linspace(.1, 1, 8)
+    for f, params in ((head, lora), (Int8(), ())):
+        for chunk in (3, None):
+            out = guided_divergence(h, f, ht, Int8(), actors, ids, weights=w, chunk=chunk, **MIXED)
+            where = actors != 0
+            s, t = f(h[where]).double(), Int8()(ht[where]).double()
+            J = torch.where(actors[where] == STUDENT, reverse_kl(s, t), jsd(s, t, .3))
+            torch.testing.assert_close(out.values_N.double(), J, atol=1e-5, rtol=1e-5)
+            assert list(out.measures) == list(MEASURES)
+            for got, want in zip(torch.autograd.grad(out.loss, (h, *params)), torch.autograd.grad((w*J).sum(), (h, *params))): torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    linear = torch.nn.Linear(16, 50)             # a bias is part of the head
+    out = guided_divergence(h, linear, ht, Wt, actors, ids, weights=w, **MIXED)
+    got = torch.autograd.grad(out.loss, (h, linear.weight, linear.bias))
+    s = linear(h[where]).double(); J = torch.where(actors[where] == STUDENT, reverse_kl(s, (ht[where] @ Wt.T).double()), jsd(s, (ht[where] @ Wt.T).double(), .3))
+    for a, b in zip(got, torch.autograd.grad((w*J).sum(), (h, linear.weight, linear.bias))): torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+def test_gradient_checkpointing_of_the_backbone_changes_nothing():
+    from helpers import policy
+    grads = []
+    for checkpointing in (False, True):
+        lm = policy(0, eos=None).model.train()
+        if checkpointing: lm.gradient_checkpointing_enable()
+        ids = torch.arange(24).view(2, 12) + 5
+        hidden = lm.model(input_ids=ids, use_cache=False).last_hidden_state
+        actors = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0, 2, 2, 0, 0]).expand(2, -1)
+        with torch.no_grad(): teacher = lm.model(input_ids=ids.flip(1), use_cache=False).last_hidden_state
+        guided_divergence(hidden, lm.lm_head, teacher, lm.lm_head, actors, weights=torch.full((10,), .1)).loss.backward()
+        grads.append([p.grad for p in lm.parameters()])
+    for a, b in zip(*grads): torch.testing.assert_close(a, b)
+    assert all(g.any() for g in grads[0])
+
+def test_the_triton_kernels_are_the_pytorch_formulas():
+    if not torch.cuda.is_available(): pytest.skip("needs a GPU")
+    from guided_opd import kernels
+    if kernels.triton is None: pytest.skip("needs triton")
+    for dtype, tol in ((torch.float32, 1e-4), (torch.bfloat16, .006), (torch.float16, .002)):
+        h, W, ht, Wt, actors, ids = (x.detach().cuda() for x in problem(D=64, V=9001, Dt=64, Vt=9010, dtype=dtype))
+        h.requires_grad_(); W.requires_grad_()
+        w = torch.linspace(.1, 1, 8, device="cuda")
+        for kinds in (MIXED, {}, dict(student_turns="none", teacher_turns="reverse_kl")):
+            fast = guided_divergence(h, W, ht, Wt, actors, ids, weights=w, **kinds)
+            slow = guided_divergence(*(x.detach().cpu().float() for x in (h, W, ht, Wt)), actors.cpu(), ids.cpu(), **kinds)
+            torch.testing.assert_close(fast.values_N.cpu(), slow.values_N, atol=1e-4, rtol=1e-3 if dtype != torch.float32 else 1e-2)      # TF32 may be on
+            for k in MEASURES: torch.testing.assert_close(fast.measures[k].cpu(), slow.measures[k], atol=1e-3, rtol=1e-2)
+            if kinds is MIXED:
+                for got, want in zip(torch.autograd.grad(fast.loss, (h, W)), double_grads(h, W, ht, Wt, actors, w)): assert (got.double() - want).norm() < tol*want.norm()
 
 @pytest.mark.parametrize("f", [reverse_kl, forward_kl, jsd, lambda s, t: jsd(s, t, .1)])
 def test_confident_models_give_finite_values_and_gradients(f):
@@ -136,7 +251,7 @@ def test_estimates_from_samples_and_from_a_top_k(l):
             part = topk_kl(s, top.indices, top.values, direction)
             assert (part >= last - 2e-3).all() and (part <= full + 2e-3).all()
             last = part
-        torch.testing.assert_close(part.double(), full, atol=2e-3, rtol=1e-3)  # all tokens: nothing is left out
+        torch.testing.assert_close(part, full, atol=2e-3, rtol=1e-3)  # all tokens: nothing is left out
 
 @given(st.lists(st.integers(0, 30), max_size=12), st.sampled_from(["token", "turn"]))
 def test_weights_sum_to_one_and_empty_turns_weigh_nothing(lengths, normalisation):

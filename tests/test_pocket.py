@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from guided_opd import pocket
 from guided_opd.envs.base import make_env
 from guided_opd.evaluate import evaluate
-from guided_opd.pocket import POCKET_MODELS, SIZES, build, load_pocket
+from guided_opd.pocket import POCKET, POCKET_MODELS, build, load_pocket
 
 NAMES = "teacher", "student", "student_small"
 
@@ -53,7 +53,8 @@ def test_everything_an_unseen_game_says_is_in_the_vocabulary(env):
 
 def test_build_makes_everything_from_nothing_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     tiny = dict(hidden=32, layers=1, heads=1, kv_heads=1, mlp=32, demonstrations=12, updates=3, tokens=1024, lr=1e-3)
-    monkeypatch.setattr(pocket, "SIZES", dict(teacher=replace(SIZES["teacher"], **tiny, recovery=2), student=replace(SIZES["student"], **tiny)))
+    recipe = POCKET["alfworld"]
+    monkeypatch.setitem(pocket.POCKET, "alfworld", replace(recipe, vocabulary=[({}, 60)], sizes=dict(student=replace(recipe.sizes["student"], **tiny), teacher=replace(recipe.sizes["teacher"], **tiny, recovery=2))))
     first = build(folder=tmp_path, test_episodes=2, compiled=False)
     assert set(first["models"]) == {"teacher", "student"}
     weights = (tmp_path / "teacher" / "model.safetensors").read_bytes()

@@ -15,12 +15,12 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 
 # Ground first. A module may import from lower floors, and from what stands to its left on its own.
 FLOORS = """
-trajectory schedule losses
-envs.base envs.* envs chat
-policy remote unsloth
+trajectory schedule kernels losses
+envs.base envs.* envs chat protocol
+attention policy remote unsloth
 rollout
-scoring drift evaluate replay
-trainer
+scoring drift evaluate optimiser replay
+runfolder trainer
 plots view report widgets pocket compare doctor
 cli
 """

@@ -61,7 +61,27 @@ def test_rows_are_batched_once_each_within_the_limit(trajectories):
     for limit in (1, 400, 10**6):
         parts = list(batches(rs, limit))
         assert sorted(map(id, sum(parts, []))) == sorted(map(id, rs))
-        for p in parts: assert len(p) == 1 or len(p)*max(len(r.ids) for r in p) <= limit
+        for p in parts: assert len(p) == 1 or sum(len(r.ids) for r in p) <= limit
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_sequences_do_not_see_each_other_and_gradients_agree(trajectories, attention, checkpointing):
+    "Values and gradients of a packed row are those of its sequences one by one, whatever the attention and with gradient checkpointing."
+    if attention == "flex_attention" and not torch.cuda.is_available(): pytest.skip("needs a GPU: FlexAttention has no gradient on a CPU")
+    all_rows = rows(trajectories)
+    def run(parts):
+        lm = policy(0)
+        lm.model.set_attn_implementation(attention); lm = type(lm)(lm.model.train(), TOK)
+        assert lm.packs == (attention != "eager")
+        if checkpointing: lm.model.gradient_checkpointing_enable()
+        out = [divergence(lm, TEACHER_LM, collate(p)) for p in parts]
+        sum(o.values_N.sum() for o in out).backward()
+        return torch.cat([o.values_N for o in out]).detach(), [p.grad for p in lm.model.parameters()]
+    (values, grads), (one, grads_one) = run([all_rows]), run([[r] for r in all_rows])
+    torch.testing.assert_close(values, one, atol=3e-5, rtol=1e-4)
+    for a, b in zip(grads, grads_one): torch.testing.assert_close(a, b, atol=2e-4, rtol=2e-3)
+    shuffled = all_rows[::-1]                         # who stands beside whom makes no difference
+    torch.testing.assert_close(run([shuffled])[0].sort().values, values.sort().values, atol=3e-5, rtol=1e-4)
 
 def test_only_trained_replies_enter_the_loss_and_each_by_its_actor(trajectories):
     for turn in [turn for t in trajectories for turn in t.turns][::3]: turn.trained = False
@@ -69,11 +89,12 @@ def test_only_trained_replies_enter_the_loss_and_each_by_its_actor(trajectories)
         all_rows = rows(trajectories)
         batch = collate(all_rows)
         assert all(turn.trained for turn in batch.turns)
-        for b, r in enumerate(all_rows):
-            who = [UNTRAINED]*batch.ids_BT.shape[1]
+        assert batch.sequences == [len(r.ids) for r in all_rows] and batch.ids_BT.shape == (1, sum(batch.sequences)), "no padding"
+        for r, written in zip(all_rows, batch.actor_BT[0].split(batch.sequences)):
+            who = [UNTRAINED]*len(r.ids)
             for turn, start, end in r.replies:
                 if turn.trained: who[start-1:end-1] = [STUDENT if turn.actor == "student" else TEACHER]*(end - start)
-            assert batch.actor_BT[b].tolist() == who
+            assert written.tolist() == who
         out = divergence(STUDENT_LM, TEACHER_LM, batch)
         assert len(out.values_N) == sum(batch.lengths) == sum(len(turn.reply_ids) for turn in batch.turns)
         assert batch.next_BT[batch.actor_BT != UNTRAINED].tolist() == [i for turn in batch.turns for i in turn.reply_ids]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import TOK, Child, Corridor, policy
 
-from guided_opd import trainer as module
+from guided_opd import runfolder as module
 from guided_opd.losses import token_weights
 from guided_opd.schedule import adaptive, constant
 from guided_opd.trainer import METHODS, GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
@@ -299,3 +299,16 @@ def test_different_tokenizers_are_refused(tmp_path):
     from guided_opd.chat import word_tokenizer
     with pytest.raises(ValueError, match="different tokenizers"): training(tmp_path, teacher=lm(1, "teacher", tok=word_tokenizer(["stop", "go"])))
     with pytest.raises(ValueError, match="not both"): GuidedOPD(lm(), lm(1), Corridor(), tmp_path, config=GuidedOPDConfig(), lr=1.)
+
+def test_the_paper_protocol_prompts_anew_each_turn_and_keeps_the_published_limits(tmp_path):
+    from guided_opd.envs.base import make_env
+    from guided_opd.protocol import protocol
+    webshop = make_env("webshop", max_turns=40)
+    student, teacher = (policy(s, n, max_context=100_000, eos=None) for s, n in ((0, "student"), (1, "teacher")))
+    run = GuidedOPD(student, teacher, webshop, tmp_path, protocol="paper", steps=1, rollouts_per_step=2, eval_every=0)
+    t = run.roll_out(0)[0]
+    assert t.history == "window" and len(t.turns) == 15, "WebShop's episodes have 15 turns"
+    text = student.tokenizer.decode(t.turns[3].prompt_ids)
+    assert text.count("expert autonomous agent") == 1 and "Observation 3: " in text and "Observation 1: " not in text and "at step 4 " in text
+    assert run.eval_temperature == protocol("paper").eval_temperature == 0.4
+    assert torch.isfinite(torch.tensor(run.update([t], 0)["loss"]))

@@ -1,0 +1,46 @@
+"""Time of a ScienceWorld step: the stock wrapper's, and ours.
+
+    python benchmarks/scienceworld_speed.py            # about two minutes
+
+Both play the same actions (gold paths, in the order of the tasks) in the same run, each with one JVM: the wrapper as it comes, with its own JVM settings, and ours
+three times: lean (the default), with the objects that can be named, and with every admissible action, as the wrapper lists them. The first round warms the JVMs up and is not counted.
+They take turns task by task, so that a busy machine is busy for both. Times are wall-clock, per step, as the caller sees them: worker process, sockets and all.
+"""
+import argparse, sys, time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import psutil
+from scienceworld import ScienceWorldEnv
+from guided_opd.envs.scienceworld import ScienceWorld
+
+TASKS = "find-plant find-animal lifespan-longest-lived power-component chemistry-mix-paint-secondary-color use-thermometer freeze".split()
+
+def memory(pid): return sum(p.memory_info().rss for p in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)])/2**20
+
+def main(rounds:int):
+    stock, ours = ScienceWorldEnv("", envStepLimit=1000), {k: ScienceWorld(max_turns=1000, **kw) for k, kw in
+        {"ours, lean": {}, "ours, with objects": dict(objects=True), "ours, admissible actions": dict(admissible=True)}.items()}
+    times = {k: [0., 0] for k in ("stock wrapper", *ours)}
+    resets = {k: [0., 0] for k in times}
+    for round in range(rounds + 1):
+        for task in TASKS:
+            gold = ours["ours, lean"].gold_path(f"{task}/0")[:40]
+            for name in times:
+                t = time.perf_counter()
+                if name == "stock wrapper": stock.load(task, 0, "easy"); stock.reset(); step = stock.step
+                else: ours[name].reset(options=dict(task=f"{task}/0")); step = lambda a, env=ours[name]: env._act(a)
+                t1 = time.perf_counter()
+                for action in gold: step(action)
+                if round:
+                    resets[name][0] += t1 - t; resets[name][1] += 1
+                    times[name][0] += time.perf_counter() - t1; times[name][1] += len(gold)
+    base = times["stock wrapper"][0]/times["stock wrapper"][1]
+    mib = {"stock wrapper": memory(stock._gateway.java_process.pid), **{k: memory(e._worker.process.pid) for k, e in ours.items()}}
+    print(f"{times['ours, lean'][1]} steps each\n\n| | ms a step | times faster | ms a reset | memory, MiB |\n|---|---:|---:|---:|---:|")
+    for k, (t, n) in times.items(): print(f"| {k} | {1e3*t/n:.1f} | {base/(t/n):.1f} | {1e3*resets[k][0]/resets[k][1]:.0f} | {mib[k]:.0f} |")
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--rounds", type=int, default=5)
+    main(p.parse_args().rounds)

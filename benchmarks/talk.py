@@ -1,0 +1,63 @@
+"What the benchmarks of this folder share: episodes of a fixed length in tokens, random Qwen3 models, the published way to score a turn."
+import sys, time
+from pathlib import Path
+import gymnasium as gym
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from guided_opd.chat import word_tokenizer
+from guided_opd.policy import HFPolicy
+from guided_opd.scoring import Row
+
+#        hidden, layers, heads, kv heads, head dim, mlp, vocabulary
+SHAPES = dict(small=(128, 3, 4, 2, 32, 384, 4000), medium=(256, 6, 8, 4, 32, 768, 16000), **{"qwen3-0.6b": (1024, 28, 16, 8, 128, 3072, 151936), "qwen3-1.7b": (2048, 28, 16, 8, 128, 6144, 151936), "qwen3-4b": (2560, 36, 32, 8, 128, 9728, 151936)})
+
+class Talk(gym.Env):
+    "Says `words` words in each of `turns` turns, whatever it hears."
+    def __init__(self, turns, words): self.turns, self.words = turns, words
+    def tasks(self, split, n=None): return [f"{split}/{i}" for i in range(n or 64)]
+    def say(self): return " ".join("you see a door to the room".split()[(self.at*7 + i*i) % 7] for i in range(self.words))
+    def info(self): return dict(score=0., success=False, valid=True)
+    def reset(self, *, seed=None, options=None): self.at = 0; return self.say(), self.info()
+    def step(self, action): self.at += 1; return self.say(), 0., False, self.at >= self.turns, self.info()
+
+TOK = word_tokenizer("you ▁you ▁see ▁a ▁door ▁to ▁the ▁room \n user assistant".split())
+
+def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float32, reply=12, cls=HFPolicy):
+    "A Qwen3 of this shape with random weights that always replies with `reply` tokens."
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+    hidden, layers, heads, kv, dim, mlp, vocab = SHAPES[shape]
+    torch.manual_seed(seed)
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, head_dim=dim,
+            max_position_embeddings=40960, tie_word_embeddings=True, bos_token_id=None, eos_token_id=TOK.eos_token_id, pad_token_id=TOK.pad_token_id)).eval()
+        torch.set_default_dtype(torch.float32)
+    p = cls(model, TOK, name=name, max_new_tokens=reply)
+    class Endless(type(p)):                                    # never ends a turn by itself, so that every run has the same number of tokens
+        def _forward(self, *a):
+            logits = super()._forward(*a); logits[:, TOK.eos_token_id] = -float("inf")
+            return logits
+    p.__class__ = Endless
+    return p
+
+def prefix_rows(trajectories):
+    "One row a turn with its whole prefix, as published loops train multi-turn agents."
+    out = []
+    for t in trajectories:
+        ids = []
+        for turn in t.turns:
+            start = len(ids) + len(turn.prompt_ids)
+            ids = ids + turn.prompt_ids + turn.reply_ids
+            out.append(Row(ids, [(turn, start, len(ids))]))
+    return out
+
+def clock(f, device, repeats=1):
+    "Best time of `f`, seconds, and what it returned."
+    best, sync = 1e9, (torch.cuda.synchronize if device.startswith("cuda") else lambda: None)
+    for _ in range(repeats):
+        sync(); start = time.perf_counter(); out = f(); sync()
+        best = min(best, time.perf_counter() - start)
+    return best, out
+
+def where(device): return torch.cuda.get_device_name() if device.startswith("cuda") else f"CPU, {torch.get_num_threads()} thread(s)"
