@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTOR_COLOURS', 'OTHER_COLOURS', 'MEASURE_NAMES', 'template', 'schedule_figure', 'training_figure', 'mean_se',
-           'evaluation_figure', 'learning_figure', 'drift_figure', 'takeover_figure', 'turn_mean', 'turn_figure']
+           'evaluation_figure', 'learning_figure', 'drift_figure', 'stages_figure', 'takeover_figure', 'turn_mean',
+           'turn_figure']
 
 # %% ../nbs/16_plots.ipynb #7f74cf20
 import math
@@ -168,7 +169,7 @@ def learning_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each o
         if points: _line(fig, [s for s, _, _ in points], [y for _, y, _ in points], label, *look[label], se=[e for *_, e in points], hovertemplate="step %{x}: %{y:.1%}")
     return fig
 
-# %% ../nbs/16_plots.ipynb #c881a278
+# %% ../nbs/16_plots.ipynb #c852442c
 MEASURE_NAMES = dict(reverse_kl="reverse KL", forward_kl="forward KL", student_entropy="student's entropy", teacher_entropy="teacher's entropy",
                      student_logprob="student's log-prob", teacher_logprob="teacher's log-prob")
 
@@ -181,6 +182,22 @@ def drift_figure(curves:dict[str, Sequence[dict]], # by label: rows of `drift.dr
         rows = [r for r in rows if _known(r.get(measure))]
         _line(fig, [r["turn"] + 1 for r in rows], [r[measure] for r in rows], label, *look[label], se=[r.get(f"{measure}_se") or 0 for r in rows],
               customdata=[r.get("n", "?") for r in rows], hovertemplate="turn %{x}: %{y:.3f} nats, %{customdata} turns")
+    return fig
+
+def stages_figure(stages:dict[str, dict[str, Sequence[dict]]], # of `drift.drift_of_runs`: {stage: {method: rows}}
+                  measure:str="reverse_kl"                    # one of `MEASURE_NAMES`
+                 ):
+    "Mean of a measure by turn, one panel a stage of training, one line a method, with a band of one standard error."
+    from plotly.subplots import make_subplots
+    fig = make_subplots(rows=1, cols=max(1, len(stages)), shared_yaxes=True, horizontal_spacing=.03, subplot_titles=list(stages))
+    look = _look(list(dict.fromkeys(m for curves in stages.values() for m in curves)))
+    for col, curves in enumerate(stages.values(), 1):
+        for label, rows in curves.items():
+            rows = [r for r in rows if _known(r.get(measure))]
+            if rows: _line(fig, [r["turn"] + 1 for r in rows], [r[measure] for r in rows], label, *look[label], se=[r.get(f"{measure}_se") or 0 for r in rows], row=1, col=col, showlegend=col == 1,
+                           customdata=[r.get("n", "?") for r in rows], hovertemplate="turn %{x}: %{y:.3f} nats, %{customdata} turns")
+    fig.update_layout(template=template(), height=360, margin=dict(t=70), legend=dict(y=1.12))
+    fig.update_xaxes(title_text="turn", rangemode="tozero"); fig.update_yaxes(rangemode="tozero"); fig.update_yaxes(title_text=f"{MEASURE_NAMES[measure]}, nats a token", col=1)
     return fig
 
 # %% ../nbs/16_plots.ipynb #16ab44e0

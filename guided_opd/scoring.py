@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['Row', 'rows', 'batches', 'Batch', 'collate', 'look', 'divergence', 'TeacherLogProbs', 'sampled_divergence', 'score',
-           'record']
+           'record', 'record_topk']
 
-# %% ../nbs/12_scoring.ipynb #272c147a
+# %% ../nbs/12_scoring.ipynb #b55587ae
 from collections.abc import Iterator
 from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from .losses import MEASURES, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, guided_divergence, topk_kl
+from .losses import MEASURES, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, guided_divergence, log_probs, topk_kl
 from .trajectory import Trajectory, Turn
 
 # %% ../nbs/12_scoring.ipynb #ddfdfdaf
@@ -122,19 +122,38 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
     if not K: del measured["teacher_entropy"]
     return GuidedDivergence(values_N, measured, actors_N, (weights.to(values_N)*values_N).sum() if weights is not None else None)
 
-# %% ../nbs/12_scoring.ipynb #c5ce526c
+# %% ../nbs/12_scoring.ipynb #e9b5d469
 @torch.no_grad()
 def score(student, teacher,              # policies, as in `divergence`
           trajectories:list[Trajectory],
-          max_tokens:int=16384           # of a batch
+          max_tokens:int=16384,          # of a batch
+          topk:int=0                     # also keep this many of each model's likeliest tokens at every reply token
          ) -> list[Trajectory]:
     "Fill `turn.measures` of every turn with per-token values (nats); returns the same trajectories."
     for part in batches(rows(trajectories), max_tokens):
         batch = collate(part, everything=True)
         record(batch, divergence(student, teacher, batch))
+    if topk: record_topk(student, teacher, trajectories, topk)
     return trajectories
 
 def record(batch:Batch, result:GuidedDivergence):
     "Write the measures of a scored batch into its turns."
     split = {k: v.float().cpu().split(batch.lengths) for k, v in result.measures.items()}
     for i, turn in enumerate(batch.turns): turn.measures = {k: [round(x, 5) for x in v[i].tolist()] for k, v in split.items()}
+
+# %% ../nbs/12_scoring.ipynb #589d253a
+@torch.no_grad()
+def record_topk(student, teacher,              # policies with `hidden` and `head`
+                trajectories:list[Trajectory],
+                k:int=5                        # tokens of each model
+               ):
+    "Fill `turn.topk` of every turn: by model and reply token the `k` likeliest [id, log-prob in nats]."
+    if not all(hasattr(p, "hidden") for p in (student, teacher)): return    # a teacher behind a server tells too little
+    for row in rows(trajectories):
+        ids_1T = torch.tensor([row.ids])
+        at = [i for _, start, end in row.replies for i in range(start - 1, end - 1)]
+        logits = [p.head(h) if callable(p.head) else h @ p.head.T for p in (student, teacher) for h in [p.hidden(ids_1T)[0, at]]]
+        for name, logp_NV in zip(("student", "teacher"), log_probs(*(x.cpu() for x in logits))):
+            value_NK, id_NK = logp_NV.topk(k)
+            pairs = iter([[[i, round(v, 4)] for i, v in zip(*x)] for x in zip(id_NK.tolist(), value_NK.tolist())])
+            for turn, start, end in row.replies: turn.topk[name] = [next(pairs) for _ in range(end - start)]

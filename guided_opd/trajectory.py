@@ -14,7 +14,7 @@ from pathlib import Path
 # %% ../nbs/00_trajectory.ipynb #12176967
 ACTORS = "student", "teacher", "expert"
 
-# %% ../nbs/00_trajectory.ipynb #8820f087
+# %% ../nbs/00_trajectory.ipynb #9cab2fe9
 @dataclass
 class Turn:
     "One observation and the reply to it."
@@ -31,6 +31,7 @@ class Turn:
     score: float = 0.0       # the environment's score after the action, 0..1
     trained: bool = True     # does this turn enter the loss?
     measures: dict[str, list[float]] = field(default_factory=dict) # per-token measures by name, filled by scoring (nats)
+    topk: dict[str, list] = field(default_factory=dict) # "student" and "teacher": for each token the likeliest [id, log-prob in nats], filled by scoring when asked
 
     def __post_init__(self):
         if self.actor not in ACTORS: raise ValueError(f"actor is {self.actor!r}; it must be one of {', '.join(ACTORS)}.")
@@ -38,7 +39,7 @@ class Turn:
 # %% ../nbs/00_trajectory.ipynb #eedc0dee
 FORMAT_VERSION = 1
 
-# %% ../nbs/00_trajectory.ipynb #107a2576
+# %% ../nbs/00_trajectory.ipynb #0afca511
 @dataclass
 class Trajectory:
     "One episode: the turns, how it ended, and how it was made."
@@ -71,7 +72,10 @@ class Trajectory:
 
     def to_json(self) -> str:
         "One line of JSON, with the format's version."
-        line = json.dumps(dict(version=FORMAT_VERSION, **asdict(self)), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        d = asdict(self)
+        for t in d["turns"]:
+            if not t["topk"]: del t["topk"]   # most files have none
+        line = json.dumps(dict(version=FORMAT_VERSION, **d), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return line.encode(errors="backslashreplace").decode()   # half a surrogate pair is no UTF-8; its escape is JSON
 
     @classmethod

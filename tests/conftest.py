@@ -23,6 +23,12 @@ def _no_excuse(report):
     return report
 
 
+@pytest.fixture(scope="session")
+def browser():
+    from browser import chromium
+    with chromium() as b: yield b
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call): return _no_excuse((yield))
 

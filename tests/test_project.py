@@ -19,9 +19,9 @@ trajectory schedule kernels losses
 envs.base envs.* envs chat protocol
 attention policy remote unsloth
 rollout
-scoring drift evaluate optimiser
+scoring drift evaluate optimiser replay
 runfolder trainer
-plots report widgets pocket compare doctor
+plots view report widgets pocket compare doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.

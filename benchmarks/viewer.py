@@ -1,0 +1,92 @@
+"""How much the stepper carries: 10 000 trajectories of 30 turns, 200 in one file, and what LiveRun costs a training.
+
+python benchmarks/viewer.py [--trajectories 10000]
+
+The trajectories are copies of a few real episodes of the pocket models, scored with topk=3, each under another task id. The browser part needs chromium and playwright.
+"""
+import argparse, json, os, resource, shutil, sys, tempfile, time
+from pathlib import Path
+
+import torch
+
+from guided_opd.envs.base import make_env
+from guided_opd.pocket import load_pocket
+from guided_opd.rollout import RolloutMixer
+from guided_opd.scoring import score
+from guided_opd.widgets import LiveRun, TrajectoryStepper
+
+
+def megabytes(): return int(open("/proc/self/statm").read().split()[1])*resource.getpagesize()/1e6
+
+def episodes():
+    student, teacher, env = load_pocket("student"), load_pocket("teacher"), make_env("alfworld", max_turns=30)
+    student.temperature = 0.
+    ts = RolloutMixer(student, None, env)(env.tasks("test", 12))
+    return score(student, teacher, [t for t in ts if len(t.turns) == 30][:6], topk=3), student.tokenizer
+
+def write(path, ts, n):
+    lines = [json.loads(t.to_json()) for t in ts]
+    with open(path, "w") as f:
+        for i in range(n): f.write(json.dumps(lines[i % len(lines)] | dict(task=f"compact/test/{i}", step=i//40)) + "\n")
+
+def browser(path):
+    "Milliseconds until the page stands, to scroll the table from end to end, to search and to open a row; megabytes of the page."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage", "--enable-precise-memory-info"])
+        page = b.new_page(viewport=dict(width=1280, height=900))
+        start = time.perf_counter()
+        page.goto(path.as_uri(), wait_until="commit"); page.wait_for_selector(".turn")
+        opened = time.perf_counter() - start
+        times = page.evaluate("""async () => {
+            const frame = () => new Promise(requestAnimationFrame), clock = async f => { const t = performance.now(); await f(); await frame(); return performance.now() - t; };
+            const view = document.querySelector('.window'), input = document.querySelector('.find input');
+            let worst = 0;
+            for (let i = 0; i <= 40; i++) { const ms = await clock(() => { view.scrollTop = view.scrollHeight*i/40; }); worst = Math.max(worst, ms); }
+            const sort = await clock(() => document.querySelector('[role=columnheader].max button').click());
+            const step = await clock(() => document.dispatchEvent(new KeyboardEvent('keydown', { key: 'j', bubbles: true })));
+            return { worst, sort, step, rows: document.querySelectorAll('.rows .row').length, mb: performance.memory.usedJSHeapSize/1e6 };
+        }""")
+        b.close()
+    return dict(opened=1000*opened, **times)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--trajectories", type=int, default=10_000)
+    n = p.parse_args().trajectories
+    torch.set_num_threads(1)
+    ts, tokenizer = episodes()
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)
+        path = d/"trajectories.jsonl"
+        write(path, ts, n)
+        size, before, t = path.stat().st_size/1e6, megabytes(), time.perf_counter()
+        stepper = TrajectoryStepper(path, tokenizer=tokenizer)
+        took, grew = time.perf_counter() - t, megabytes() - before
+        t = time.perf_counter(); loaded = json.dumps(stepper._load(n//2)); load = time.perf_counter() - t
+        t = time.perf_counter(); hits = stepper.shelf.search("cabinet 1"); find = time.perf_counter() - t
+        index = len(json.dumps(dict(stepper.index)))
+        print(f"| {n} trajectories of 30 turns | |\n|---|--:|\n| file on disk | {size:.0f} MB |\n| reading it once, for the index | {took:.1f} s |\n| memory that the notebook holds | {grew:.0f} MB, {grew/size:.2f} of the file |\n"
+              f"| index sent to the front end | {index/1e6:.1f} MB |\n| opening one trajectory | {1000*load:.0f} ms, {len(loaded)/1e3:.0f} kB |\n| searching all ({len(hits)} hits) | {1000*find:.0f} ms |", flush=True)
+        def in_browser(name, keep):
+            out = stepper.to_html(d/"view.html", keep)
+            r = browser(out)
+            print(f"\n| {name} ({out.stat().st_size/1e6:.1f} MB) | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| one step | {r['step']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
+        if shutil.which("chromium") or shutil.which("google-chrome"):
+            in_browser("200 trajectories in one file", range(200))
+            # the table of all: the rows of 10 000, the text of the first few
+            from guided_opd.view import page, write_page
+            out = write_page(d/"all.html", page("all", dict(view="stepper", index=stepper.index, state=stepper.state, can={}), [stepper.shelf.view(i) for i in range(3)]))
+            r = browser(out)
+            print(f"\n| the table of {n} | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
+        # LiveRun: what its looks cost, as a share of the time between them; all of it is taken from a training in the same process
+        run = d/"run"; run.mkdir()
+        (run/"config.json").write_text(json.dumps(dict(config=dict(steps=10**6, method="guided"))))
+        live, spent, looks = LiveRun(run, every=1e6, tokenizer=tokenizer), 0., 100
+        for step in range(looks):
+            with open(run/"metrics.jsonl", "a") as f: f.write(json.dumps(dict(step=step + 1, loss=.1, kl_student=.2, kl_teacher=.1, success=.5, beta=.5, student_tokens=500, teacher_tokens=300, seconds_rollout=1., seconds_score=.2, seconds_update=.5)) + "\n")
+            with open(run/"trajectories.jsonl", "a") as f: f.write("\n".join(t.to_json() for t in ts[:4]) + "\n")
+            t = time.process_time(); live.refresh(); spent += time.process_time() - t
+        print(f"\nLiveRun: {1000*spent/looks:.1f} ms of processor time a look with one step and 4 trajectories of 30 turns new each time (mean of {looks}); with a look every {2.0:.0f} s that is {100*spent/looks/2:.2f} % of one core.")
+
+if __name__ == "__main__": main()

@@ -1,0 +1,82 @@
+import { filterRows, inSight, nats, plural, roundUp, share, sortRows, tableRow } from "./pure.mjs";
+import { h, svg } from "./dom.mjs";
+
+const ROW = 34;
+const COLUMNS = [["success", "result"], ["goal", "task"], ["label", "of"], ["step", "step"], ["beta", "β"], ["score", "Score"], ["turns", "turns"], ["mean", "mean drift"], ["max", "max drift"], ["first", "first drift"]];
+const ABOUT = { mean: "reverse KL of the student's turns, nats a token: mean over them", max: "reverse KL of the student's worst turn, nats a token", first: "first turn of the student past the threshold", beta: "probability of a teacher turn", goal: "sorted by goal" };
+
+// Bars of drift in small, one a turn.
+function spark(row, most) {
+  const w = Math.max(2, Math.min(5, 110 / Math.max(1, row.turns))), who = { s: "student", t: "teacher", e: "expert" };
+  return svg("svg", { class: "spark", width: Math.ceil(w * row.turns), height: 20, "aria-hidden": "true" }, [...row.actors].map((a, i) => {
+    const tall = Math.max(2, share(row.drift[i], most) * 20);
+    return svg("rect", { x: i * w, y: 20 - tall, width: Math.max(1, w - .6), height: tall, "data-actor": who[a] });
+  }));
+}
+
+// All trajectories: search, filter, sort; only rows in sight are in the page.
+//   open(i): a row was chosen;  search(text) → promise of indices whose texts hold it
+export function table({ index, state, open, search }) {
+  let shown = [], sort = { key: "i", down: false }, found = null, at = 0, asked = 0;
+  let rows = index.rows.map((_, i) => tableRow(index, i, state.threshold));
+  const labels = [...new Set(rows.map(r => r.label))].filter(Boolean), most = roundUp(index.most);
+  const text = h("input", { type: "search", placeholder: "search tasks and actions", "aria-label": "search tasks and actions" });
+  const success = h("select", { "aria-label": "result" }, [["all", "all results"], ["yes", "solved"], ["no", "not solved"]].map(([v, t]) => h("option", { value: v }, t)));
+  const label = h("select", { "aria-label": "of" }, h("option", { value: "" }, "all"), labels.map(l => h("option", { value: l }, l)));
+  const count = h("span", { class: "soft", role: "status" });
+  const heads = COLUMNS.filter(([k]) => k !== "label" || labels.length).map(([key, name]) => h("span", { class: `c ${key}`, role: "columnheader", "aria-sort": "none" },
+    h("button", { type: "button", title: ABOUT[key], onclick: () => { sort = { key, down: sort.key === key ? !sort.down : ["score", "mean", "max", "success"].includes(key) }; refresh(); } }, name)));
+  const body = h("div", { class: "rows", role: "rowgroup" }), view = h("div", { class: "window" }, body);
+  const grid = h("div", { class: `grid${labels.length ? "" : " unlabelled"}`, role: "grid", tabindex: 0, "aria-label": "trajectories; up and down choose one" }, h("div", { class: "row heads", role: "row" }, heads), view);
+
+  function cells(r, k) {
+    const cell = (key, ...children) => h("span", { class: `c ${key}`, role: "gridcell" }, children);
+    return h("div", { class: "row", role: "row", "aria-rowindex": k + 2, "aria-selected": String(r.i === state.trajectory), "data-index": r.i, style: `top:${k * ROW}px`, onclick: () => { at = k; open(r.i); } },
+      cell("success", h("span", { class: r.success ? "good" : "bad" }, r.success ? "✓ solved" : "✗ failed")), cell("goal", h("span", { class: "text", dir: "auto", title: `${r.task}${r.kind ? ` · ${r.kind}` : ""}${r.note ? ` · ${r.note}` : ""}` }, r.fork ? "⑂ " : "", r.goal || r.task), spark(r, most)),
+      labels.length ? cell("label", r.label) : null, cell("step", String(r.step)), cell("beta", r.beta.toFixed(2)), cell("score", r.score.toFixed(2)), cell("turns", String(r.turns)), cell("mean", nats(r.mean)), cell("max", nats(r.max)), cell("first", r.first == null ? "–" : String(r.first)));
+  }
+  function draw() {
+    const [a, b] = inSight(view.scrollTop, view.clientHeight || 8 * ROW, ROW, shown.length);
+    body.style.height = `${shown.length * ROW}px`;
+    body.replaceChildren(...shown.slice(a, b).map((r, k) => cells(r, a + k)));
+  }
+  function refresh() {
+    shown = sortRows(filterRows(rows, { text: text.value, success: success.value, label: label.value, found }), sort.key, sort.down);
+    at = Math.max(0, shown.findIndex(r => r.i === state.trajectory));
+    count.textContent = shown.length === rows.length ? plural(rows.length, "trajectory").replace("trajectorys", "trajectories") : `${shown.length} of ${rows.length}`;
+    grid.setAttribute("aria-rowcount", shown.length + 1);
+    heads.forEach(c => c.setAttribute("aria-sort", c.classList.contains(sort.key) ? (sort.down ? "descending" : "ascending") : "none"));
+    view.style.height = `${Math.min(6.5, Math.max(1, shown.length)) * ROW}px`;
+    draw();
+  }
+  const inView = () => { const top = at * ROW; if (top < view.scrollTop) view.scrollTop = top; else if (top + ROW > view.scrollTop + view.clientHeight) view.scrollTop = top + ROW - view.clientHeight; };
+  view.addEventListener("scroll", draw);
+  for (const s of [success, label]) s.addEventListener("change", refresh);
+  text.addEventListener("input", async () => {
+    const mine = ++asked, want = text.value.trim();
+    found = null; refresh();
+    if (want.length < 2) return;
+    const hits = await search(want).catch(() => []);
+    if (mine === asked) { found = new Set(hits); refresh(); }
+  });
+  grid.addEventListener("keydown", e => {
+    const by = { ArrowDown: 1, ArrowUp: -1, PageDown: 6, PageUp: -6 }[e.key];
+    if (!by || e.target !== grid || !shown.length) return;
+    e.preventDefault(); e.stopPropagation();
+    at = Math.max(0, Math.min(shown.length - 1, at + by));
+    open(shown[at].i); inView();
+  });
+  const el = h("details", { class: "find", open: index.rows.length > 1 }, h("summary", {}, "Trajectories ", count), h("div", { class: "filters" }, text, success, labels.length > 1 ? label : null), grid);
+  el.addEventListener("toggle", draw);
+  refresh();
+  // A new state or index: what changed is drawn.
+  el.update = (newState, newIndex) => {
+    const recount = newIndex !== index || newState.threshold !== state.threshold, moved = newState.trajectory !== state.trajectory;
+    index = newIndex; state = newState;
+    if (recount) { rows = index.rows.map((_, i) => tableRow(index, i, state.threshold)); refresh(); }
+    else if (moved) { at = Math.max(0, shown.findIndex(r => r.i === state.trajectory)); draw(); }
+    if (moved) inView();
+  };
+  el.drawn = draw;
+  return el;
+}
