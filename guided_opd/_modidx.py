@@ -30,6 +30,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'guided_opd.cli._policy': ('cli.html#_policy', 'guided_opd/cli.py'),
                                 'guided_opd.cli._settings': ('cli.html#_settings', 'guided_opd/cli.py'),
                                 'guided_opd.cli._show': ('cli.html#_show', 'guided_opd/cli.py'),
+                                'guided_opd.cli._teacher': ('cli.html#_teacher', 'guided_opd/cli.py'),
                                 'guided_opd.cli._threads': ('cli.html#_threads', 'guided_opd/cli.py'),
                                 'guided_opd.cli.compare': ('cli.html#compare', 'guided_opd/cli.py'),
                                 'guided_opd.cli.demo': ('cli.html#demo', 'guided_opd/cli.py'),
