@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #8207e1b2
+# %% ../nbs/21_cli.ipynb #f3f7ab34
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -42,7 +42,7 @@ def demo(args):
     env = _env(args)
     recipe = POCKET_SETTINGS["alfworld"]
     print(f"""
-A teacher of 1.7 M and a student of 0.4 M parameters (Qwen3 architecture, they come with the package) play household
+A teacher of 1.7 M and a student of 0.1 M parameters (Qwen3 architecture, they come with the package) play household
 games on ALFWorld's own engine. The student knows what an action looks like and fails most games.
 
   1. teacher and student play {args.episodes} unseen games                        about 2 minutes
@@ -52,7 +52,7 @@ games on ALFWorld's own engine. The student knows what an action looks like and 
 
 Ctrl-C stops after the current step; the same command goes on from there.
 """, flush=True)
-    result = compare(lambda: load_pocket("student"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes),
+    result = compare(lambda: load_pocket("student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes),
                      {**recipe["settings"], "steps": args.steps, "eval_every": max(1, args.steps//4), "eval_episodes": 32}, recipe["settings_of"])
     print("\n" + markdown_table(result["table"]))
     print("\nOne seed of a short training says little about which method is better; the docs hold the full comparison (guided-opd compare).")
@@ -155,7 +155,7 @@ def _show(path, browser=True):
         import webbrowser
         webbrowser.open(Path(path).resolve().as_uri())
 
-# %% ../nbs/21_cli.ipynb #e547b041
+# %% ../nbs/21_cli.ipynb #36efcdab
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -171,7 +171,7 @@ def _parser():
     env = [flag("--env", default="alfworld", help="environment"), flag("--size", choices=("compact", "full"), help="ALFWorld: size of generated scenes"),
            flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play")]
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
-    models = [flag("--student", default="pocket:student", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
+    models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
     served = flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, pocket:NAME, base (the student without its adapters), or a server: http://localhost:8000/v1#MODEL")
     c = command(train, *env, models[0], served, device, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))

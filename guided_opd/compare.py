@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import METHODS, GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 
-# %% ../nbs/20_compare.ipynb #8730d7f3
-POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=150, rollouts_per_step=8, max_turns=20, warmup_steps=5, eval_every=75, eval_episodes=32, lr=1e-3),
+# %% ../nbs/20_compare.ipynb #4c864c31
+POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=15, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
                                      settings_of=dict()))   # by method
 
 # %% ../nbs/20_compare.ipynb #60eb618b

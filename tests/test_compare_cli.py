@@ -144,7 +144,7 @@ def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
     assert not (tmp_path/"run").exists(), "nothing was begun"
 
 def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
-    run, small = tmp_path/"run", ["--rollouts-per-step", 2, "--max-turns", 2, "--eval-every", 2, "--eval-episodes", 1, "--save-every", 1, "--warmup-steps", 1, "--keep-trajectories", 1]
+    run, small = tmp_path/"run", ["--rollouts-per-step", 2, "--max-turns", 2, "--eval-every", 2, "--eval-episodes", 1, "--save-every", 1, "--warmup-steps", 1, "--keep-trajectories", 1, "--schedule", "linear"]
     args = [sys.executable, "-m", "guided_opd.cli", "train", "--student", models/"student", "--teacher", models/"teacher", "--run", run, "--steps", 2, *small]
     done = subprocess.run(list(map(str, args)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -152,6 +152,7 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     rows = read_jsonl(run/"metrics.jsonl")
     assert [r["step"] for r in rows] == [0, 1, 2] and all(math.isfinite(r["loss"]) for r in rows[1:]) and "eval_success" in rows[2]
     assert max(len(t.turns) for t in read_trajectories(run/"trajectories.jsonl")) == 2 < rows[2]["eval_turns"], "--max-turns is of the training rollouts"
+    assert json.loads((run/"config.json").read_text())["schedule"]["name"] == "linear"
     before = (run/"metrics.jsonl").read_bytes()
     code, said = command(tmp_path, *args[3:])                       # again: there is nothing left to do
     assert code == 0 and (run/"metrics.jsonl").read_bytes() == before, said
