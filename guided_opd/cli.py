@@ -31,7 +31,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #8203fd7b
+# %% ../nbs/21_cli.ipynb #249a10ea
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -58,6 +58,19 @@ Ctrl-C stops after the current step; the same command goes on from there.
     print("\nOne seed of a short training says little about which method is better; the docs hold the full comparison (guided-opd compare).")
     _show(write_report(args.run))
 
+def _teacher(args, student, config):
+    "A model of its own, the student's base, or a server."
+    if args.teacher == "base":
+        from guided_opd.policy import SharedTeacher
+        if not config.lora_rank: raise ValueError("With --teacher base the student learns in adapters and its base stays as it is: add --lora-rank 16.")
+        return SharedTeacher(student.add_lora(config.lora_rank, config.seed))
+    if args.teacher.startswith(("http://", "https://")):
+        from guided_opd.remote import RemotePolicy
+        url, _, model = args.teacher.partition("#")
+        if not model: raise ValueError("Say which model the server serves: --teacher http://localhost:8000/v1#Qwen/Qwen3-30B-A3B")
+        return RemotePolicy(url, model, student.tokenizer, max_new_tokens=student.max_new_tokens, max_context=student.max_context)
+    return _policy(args.teacher, args.env, "teacher", args.device)
+
 def train(args):
     "Distil a teacher into a student in an environment; a run that was stopped goes on."
     from guided_opd.report import write_report
@@ -67,7 +80,8 @@ def train(args):
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
     env = _env(args)
     shape = args.schedule and SCHEDULES[args.schedule](config.steps, config.ratio)
-    training = GuidedOPD(_policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run, schedule=shape, config=config)
+    student = _policy(args.student, args.env, "student", args.device)
+    training = GuidedOPD(student, _teacher(args, student, config), env, args.run, schedule=shape, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
     _show(write_report(args.run), browser=False)
@@ -153,7 +167,7 @@ def _show(path, browser=True, what="Report"):
         import webbrowser
         webbrowser.open(Path(path).resolve().as_uri())
 
-# %% ../nbs/21_cli.ipynb #1a1f5040
+# %% ../nbs/21_cli.ipynb #fcd2fb90
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -171,7 +185,8 @@ def _parser():
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
-    c = command(train, *env, *models, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))
+    served = flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, pocket:NAME, base (the student without its adapters), or a server: http://localhost:8000/v1#MODEL")
+    c = command(train, *env, models[0], served, device, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
             flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),

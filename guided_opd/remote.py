@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['RemoteError', 'RemotePolicy']
 
-# %% ../nbs/10c_remote.ipynb #65fde90a
+# %% ../nbs/10c_remote.ipynb #097e623f
 import asyncio, json, os, random
 from urllib.parse import urlsplit
 import torch
-from .policy import Policy, Reply
+from .policy import Policy, Reply, TeacherLogProbs
 
-# %% ../nbs/10c_remote.ipynb #eef5a8f1
+# %% ../nbs/10c_remote.ipynb #9a7dba97
 class RemoteError(RuntimeError): "The server of a remote policy does not do what is needed; the message says what to change."
 
 _AGAIN = {408, 409, 425, 429, 500, 502, 503, 504}
@@ -119,9 +119,8 @@ class RemotePolicy(Policy):
     def log_probs(self,
         sequences:list[list[int]], # token ids
         wanted:list[list[int]]     # of each position, not 0 where the next token's log-prob is asked for
-    ): # `scoring.TeacherLogProbs`
+    ) -> TeacherLogProbs:
         "What the model thinks of tokens that are there already."
-        from guided_opd.scoring import TeacherLogProbs
         asked = [i for i, w in enumerate(wanted) if any(w)]
         answers = dict(zip(asked, self._prompts([sequences[i] for i in asked])))
         said, ids, top = [], [], []

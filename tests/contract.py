@@ -54,7 +54,7 @@ for x in (divergence(p, teacher, batch).values_N, torch.cat([divergence(p, teach
 # updates: only adapters move, the loss falls, a run resumes, a checkpoint is a plain adapter
 def train(run, steps=None):
     student = load(lora=4, temperature=1.)
-    t = GuidedOPD(student, teacher, ENV, run, steps=6, rollouts_per_step=4, batch_size=4, lr=2e-2, warmup_steps=1, eval_every=0, save_every=2)
+    t = GuidedOPD(student, teacher, ENV, run, method="sft", steps=6, rollouts_per_step=4, batch_size=4, lr=1e-2, warmup_steps=1, eval_every=0, save_every=2)     # the teacher acts throughout, so that losses can be compared
     before = {n: q.clone() for n, q in student.model.named_parameters() if "lora_" not in n}
     t.fit(steps, progress=False)
     assert all(torch.equal(q, before[n]) for n, q in student.model.named_parameters() if n in before) and all("lora_" in n for n, q in student.model.named_parameters() if q.requires_grad)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from helpers import Child, Corridor, policy
 
+from guided_opd.cli import main
 from guided_opd.compare import compare, markdown_table, summarise_rows
 from guided_opd.pocket import pocket_tokenizer
 from guided_opd.trainer import checkpoints, read_jsonl
@@ -162,3 +163,11 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert code == 0 and "1 episodes · temperature 1" in said, said
     [t] = read_trajectories(out)
     assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}
+
+
+def test_train_with_the_base_as_teacher_and_what_it_needs(tmp_path):
+    run = ["train", "--env", "alfworld", "--size", "compact", "--games", "generated", "--teacher", "base", "--run", str(tmp_path/"run"), "--steps", "1", "--rollouts-per-step", "2", "--max-turns", "2", "--eval-every", "0"]
+    with pytest.raises(SystemExit, match="lora-rank"): main(run)
+    main(run + ["--lora-rank", "2"])
+    assert json.loads((tmp_path/"run"/"config.json").read_text())["teacher"]["shared"] is True
+    with pytest.raises(SystemExit, match="which model the server serves"): main(run[:8] + ["http://localhost:1/v1"] + run[9:])
