@@ -10,7 +10,7 @@ import argparse, os, sys
 from dataclasses import fields
 from pathlib import Path
 
-# %% ../nbs/21_cli.ipynb #2e372a04
+# %% ../nbs/21_cli.ipynb #ae514fbe
 def _policy(name, env, role, device=None, temperature=1.):
     from guided_opd.pocket import load_pocket
     from guided_opd.policy import HFPolicy
@@ -24,6 +24,7 @@ def _policy(name, env, role, device=None, temperature=1.):
 def _env(args):
     from guided_opd.envs.base import make_env
     settings = {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None} if args.env == "alfworld" else {}
+    if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
     return make_env(args.env, **settings)
 
 def _threads():

@@ -67,7 +67,7 @@ class PaperPrompt:
                else _NOW.format(observation=seen(0), stop=stop))
         return (past_opening if n else opening).format(task=task) + now + offer.format(**_offer(self.env, history.info)) + todo
 
-# %% ../nbs/09b_protocol.ipynb #2266a838
+# %% ../nbs/09b_protocol.ipynb #9fb0ac2f
 @dataclass(frozen=True)
 class Protocol:
     "Rules of play: how prompts are made, and how replies are decoded."
@@ -82,6 +82,7 @@ class Protocol:
         name = env if isinstance(env, str) else getattr(env, "name", type(env).__name__)
         if self.name == "transcript": return Chat(tokenizer, instructions=getattr(env, "instructions", None))
         if name not in _PROMPTS: raise ValueError(f"The published prompts are for {', '.join(_PROMPTS)}; {name!r} has none. Use protocol='transcript'.")
+        if name == "scienceworld" and not isinstance(env, str) and not env.settings.get("objects"): raise ValueError("The published prompt of ScienceWorld lists the objects in view: make_env('scienceworld', objects=True).")
         return Chat(tokenizer, "window", window, _SYSTEM.get(name), prompt=PaperPrompt(name, window))
 
 PROTOCOLS = dict(transcript=Protocol("transcript", 1., 0., {}), paper=Protocol("paper", 1., .4, dict(alfworld=30, scienceworld=30, webshop=15)))
