@@ -299,7 +299,7 @@ class SharedTeacher(HFPolicy):
         with self._teaching(): return super().act(histories)
     def describe(self): return dict(super().describe(), shared=True, adapter=self.adapter)
 
-# %% ../nbs/10_policy.ipynb #b5901961
+# %% ../nbs/10_policy.ipynb #716c9319
 class ExpertPolicy(Policy):
     "Turns of an environment's scripted expert, as token ids."
     name = "expert"
@@ -309,7 +309,7 @@ class ExpertPolicy(Policy):
     def act(self, histories):
         replies = []
         for h in histories:
-            if (known := self.experts.get(h.slot)) is None or known[0] is not h: known = self.experts[h.slot] = [h, self.env.expert(), 0]
+            if (known := self.experts.get(h.slot)) is None or known[0] is not h: known = self.experts[h.slot] = [h, (getattr(h, "env", None) or self.env).expert(), 0]
             _, expert, seen = known
             for observation in h.observations[seen:]: action = expert.act(observation)     # also what others' turns led to
             known[2] = len(h.observations)

@@ -52,6 +52,8 @@ def test_trajectories_are_in_the_stepper(opened):
         assert sum(n for _, n in turn["tokens"]) == len(turn["measures"]["reverse_kl"])
         opened.page.keyboard.press("j")
     opened.page.locator(".rows .row").nth(3).click()
+    opened.page.wait_for_selector(".rows .row[aria-selected=true] >> nth=0")
+    opened.page.evaluate("document.activeElement.blur()")      # the table keeps its own keys
     opened.page.keyboard.press("End")
     assert opened.turn() == "3"
     opened.page.select_option("select[aria-label=result]", "yes")
