@@ -32,7 +32,7 @@ def _threads():
     import torch
     if not torch.cuda.is_available() and (os.cpu_count() or 1) <= 4: torch.set_num_threads(1)
 
-# %% ../nbs/21_cli.ipynb #249a10ea
+# %% ../nbs/21_cli.ipynb #48cc7a2d
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
@@ -54,7 +54,7 @@ games on ALFWorld's own engine. The student knows what an action looks like and 
 Ctrl-C stops after the current step; the same command goes on from there.
 """, flush=True)
     result = compare(lambda: load_pocket("student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes),
-                     {**recipe["settings"], "steps": args.steps, "eval_every": max(1, args.steps//4), "eval_episodes": 32}, recipe["settings_of"])
+                     {**recipe["settings"], "steps": args.steps, "lr": 2e-3, "eval_every": max(1, args.steps//4), "eval_episodes": 32}, recipe["settings_of"])
     print("\n" + markdown_table(result["table"]))
     print("\nOne seed of a short training says little about which method is better; the docs hold the full comparison (guided-opd compare).")
     _show(write_report(args.run))
