@@ -67,25 +67,24 @@ class PaperPrompt:
                else _NOW.format(observation=seen(0), stop=stop))
         return (past_opening if n else opening).format(task=task) + now + offer.format(**_offer(self.env, history.info)) + todo
 
-# %% ../nbs/09b_protocol.ipynb #9fb0ac2f
+# %% ../nbs/09b_protocol.ipynb #27bfd305
 @dataclass(frozen=True)
 class Protocol:
-    "Rules of play: how prompts are made, and how replies are decoded."
+    "Rules of play: how prompts are made, and how replies are decoded in evaluations; training samples at the temperature of its config, 1 by default in both."
     name:str                   # "transcript" or "paper"
-    temperature:float          # of training rollouts
     eval_temperature:float     # of evaluations; 0 is greedy
     max_turns:dict[str, int]   # of an episode, by environment; where it is not named, the environment's own
     def chat(self, tokenizer, env, # environment, or its name
-             window:int=2          # turns of history in a prompt (paper)
+             history:str="transcript", window:int=2 # of `Chat`; the paper's history is always a window
             ) -> Chat:
         "How histories become token ids under these rules."
         name = env if isinstance(env, str) else getattr(env, "name", type(env).__name__)
-        if self.name == "transcript": return Chat(tokenizer, instructions=getattr(env, "instructions", None))
+        if self.name == "transcript": return Chat(tokenizer, history, window, getattr(env, "instructions", None))
         if name not in _PROMPTS: raise ValueError(f"The published prompts are for {', '.join(_PROMPTS)}; {name!r} has none. Use protocol='transcript'.")
         if name == "scienceworld" and not isinstance(env, str) and not env.settings.get("objects"): raise ValueError("The published prompt of ScienceWorld lists the objects in view: make_env('scienceworld', objects=True).")
         return Chat(tokenizer, "window", window, _SYSTEM.get(name), prompt=PaperPrompt(name, window))
 
-PROTOCOLS = dict(transcript=Protocol("transcript", 1., 0., {}), paper=Protocol("paper", 1., .4, dict(alfworld=30, scienceworld=30, webshop=15)))
+PROTOCOLS = dict(transcript=Protocol("transcript", 0., {}), paper=Protocol("paper", .4, dict(alfworld=30, scienceworld=30, webshop=15)))
 
 def protocol(name:str # "transcript" (ours) or "paper"
             ) -> Protocol:

@@ -67,7 +67,7 @@ def ask(trajectory:Trajectory, turn:int, # index of the turn
     return dict(greedy=said(greedy) | dict(logprob=prob(greedy.ids)), done=prob(trajectory.turns[turn].reply_ids), temperature=temperature,
                 samples=[said(r) | dict(logprob=prob(r.ids), count=c) for r, c in sorted(samples.values(), key=lambda x: -x[1])])
 
-# %% ../nbs/14b_replay.ipynb #6644997e
+# %% ../nbs/14b_replay.ipynb #2ab5982a
 @dataclass
 class Branch:
     "Another way that an episode could have gone."
@@ -100,7 +100,7 @@ def branch(trajectory:Trajectory, turn:int, # fork at this turn (index)
     while ended is None:
         i = len(out)
         if i <= turn and observation != (recorded := trajectory.turns[i].observation): differences.append(dict(turn=i, recorded=recorded, now=observation))
-        h.observe(observation)
+        h.observe(observation, info)
         if i < turn: old = trajectory.turns[i]; actor, ids, logprobs, stop = old.actor, list(old.reply_ids), list(old.logprobs), old.stop
         elif i == turn and reply is not None:
             actor, ids, stop = "expert", chat.content(reply) + [chat.eos], "eos"

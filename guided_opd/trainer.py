@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METHODS', 'GuidedOPDConfig', 'out_of_memory', 'NaNLossError', 'GuidedOPD']
 
-# %% ../nbs/15_trainer.ipynb #8da277d1
+# %% ../nbs/15_trainer.ipynb #6cc00f77
 import gc, json, math, os, shutil, signal, threading, time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm.auto import tqdm
-from .chat import Chat, check_same_tokenizer
+from .chat import check_same_tokenizer
 from .evaluate import evaluate, summarise
 from .losses import DIVERGENCES, STUDENT, token_weights
 from .optimiser import OPTIMISERS, make_optimiser
@@ -86,7 +86,7 @@ class GuidedOPDConfig:
         "TCOD's k: from 1 turn to the whole episode, linearly over `ratio` of the steps."
         return min(horizon, 1 + int((horizon - 1)*step/max(1, self.ratio*self.steps)))
 
-# %% ../nbs/15_trainer.ipynb #df11fe4a
+# %% ../nbs/15_trainer.ipynb #09e7f773
 def out_of_memory(e:BaseException) -> bool:
     "Did memory run out, on a GPU or a CPU?"
     return isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(e) or "not enough memory" in str(e)
@@ -112,7 +112,7 @@ class GuidedOPD:
         if (model := getattr(teacher, "model", student.model)) is not student.model: model.requires_grad_(False)
         self.max_tokens, self.batch_size = c.max_tokens, c.batch_size      # smaller once memory has run out
         rules = protocol(c.protocol)
-        self.chat = rules.chat(student.tokenizer, env, c.window) if c.protocol == "paper" else Chat(student.tokenizer, c.history, c.window, getattr(env, "instructions", None))
+        self.chat = rules.chat(student.tokenizer, env, c.history, c.window)
         self.max_turns, self.eval_temperature = c.max_turns or rules.max_turns.get(getattr(env, "name", None)), rules.eval_temperature
         self.parameters = [p for p in student.model.parameters() if p.requires_grad]
         self.optimiser = make_optimiser(c.optimiser, student.model, c.lr, c.weight_decay)
