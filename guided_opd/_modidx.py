@@ -609,6 +609,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.losses._mixed': ('losses.html#_mixed', 'guided_opd/losses.py'),
                                    'guided_opd.losses._project': ('losses.html#_project', 'guided_opd/losses.py'),
                                    'guided_opd.losses._rows': ('losses.html#_rows', 'guided_opd/losses.py'),
+                                   'guided_opd.losses._sampled': ('losses.html#_sampled', 'guided_opd/losses.py'),
                                    'guided_opd.losses._tiles': ('losses.html#_tiles', 'guided_opd/losses.py'),
                                    'guided_opd.losses._weight': ('losses.html#_weight', 'guided_opd/losses.py'),
                                    'guided_opd.losses.forward_kl': ('losses.html#forward_kl', 'guided_opd/losses.py'),
