@@ -616,6 +616,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.losses.k1': ('losses.html#k1', 'guided_opd/losses.py'),
                                    'guided_opd.losses.k3': ('losses.html#k3', 'guided_opd/losses.py'),
                                    'guided_opd.losses.log_probs': ('losses.html#log_probs', 'guided_opd/losses.py'),
+                                   'guided_opd.losses.project': ('losses.html#project', 'guided_opd/losses.py'),
                                    'guided_opd.losses.reverse_kl': ('losses.html#reverse_kl', 'guided_opd/losses.py'),
                                    'guided_opd.losses.token_weights': ('losses.html#token_weights', 'guided_opd/losses.py'),
                                    'guided_opd.losses.topk_kl': ('losses.html#topk_kl', 'guided_opd/losses.py')},

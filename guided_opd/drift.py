@@ -10,7 +10,7 @@ __all__ = ['STAGES', 'turn_drift', 'drift_by_turn', 'first_drift', 'drift_by_sta
 from collections import defaultdict
 from pathlib import Path
 import torch
-from .losses import MEASURES
+from .losses import MEASURES, project
 from .rollout import RolloutMixer
 from .scoring import rows, score
 from .trajectory import Trajectory, Turn, mean_se, read_trajectories
@@ -83,8 +83,7 @@ def history_surprise(teacher,                       # policy with `hidden` and `
     if trajectory.history == "window" and what != "replies": raise ValueError("With window history every prompt repeats what came before, so only replies can be counted: what='replies'.")
     sums, out = [0., 0], [0.]
     for row in rows([trajectory]):
-        h = teacher.hidden(torch.tensor([row.ids]))[0, :-1]
-        logits = teacher.head(h) if callable(teacher.head) else h @ teacher.head.T
+        logits = project(teacher.hidden(torch.tensor([row.ids]))[0, :-1], teacher.head)
         cost = [0.] + (-logits.float().log_softmax(-1).gather(-1, torch.tensor(row.ids[1:], device=logits.device)[:, None])[:, 0]).tolist()
         at = 1       # the first token of all has nothing before it
         for _, start, end in row.replies:

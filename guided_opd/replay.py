@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from .chat import Chat, parse_action
+from .losses import project
 from .policy import Reply
 from .rollout import add_turn
 from .scoring import score
@@ -44,8 +45,7 @@ def reply_logprob(policy, context:list[int], # ids before the reply
                  ) -> float|None:
     "Log-prob of a whole reply under a policy, nats; None when the policy is no language model."
     if not hasattr(policy, "hidden") or not reply: return None
-    h = policy.hidden(torch.tensor([context + reply]))[0, len(context)-1:-1]
-    logits = policy.head(h) if callable(policy.head) else h @ policy.head.T
+    logits = project(policy.hidden(torch.tensor([context + reply]))[0, len(context)-1:-1], policy.head)
     logp = logits[:, :policy.vocab].float().log_softmax(-1)
     return float(logp.gather(-1, torch.tensor(reply, device=logp.device)[:, None]).sum())
 
