@@ -673,6 +673,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.policy.HFPolicy': ('policy.html#hfpolicy', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.__init__': ('policy.html#hfpolicy.__init__', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy._act': ('policy.html#hfpolicy._act', 'guided_opd/policy.py'),
+                                   'guided_opd.policy.HFPolicy._catch_up': ('policy.html#hfpolicy._catch_up', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy._forward': ('policy.html#hfpolicy._forward', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy._known': ('policy.html#hfpolicy._known', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy._unpacked': ('policy.html#hfpolicy._unpacked', 'guided_opd/policy.py'),
