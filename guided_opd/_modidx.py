@@ -788,6 +788,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'guided_opd.rollout.RolloutMixer._round': ('rollout.html#rolloutmixer._round', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout._Episode': ('rollout.html#_episode', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout._Episode.actor': ('rollout.html#_episode.actor', 'guided_opd/rollout.py'),
+                                    'guided_opd.rollout._Episode.turn_beta': ('rollout.html#_episode.turn_beta', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout._outcome': ('rollout.html#_outcome', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout.add_turn': ('rollout.html#add_turn', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout.expert_length': ('rollout.html#expert_length', 'guided_opd/rollout.py')},
