@@ -6,13 +6,14 @@
 __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'evaluate_cell', 'run_cell', 'summarise_rows', 'markdown_table', 'compare']
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
-import json, math, time
+import json, time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import METHODS, GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
+from .trajectory import mean_se
 
 # %% ../nbs/20_compare.ipynb #4c864c31
 POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=15, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
@@ -49,8 +50,6 @@ def summarise_rows(rows:list[dict] # of `run_cell`
                   ) -> list[dict]:
     "One row per method and decoding: mean and standard error over seeds, and the gain over OPD in per cent."
     out = []
-    mean = lambda xs: sum(xs)/len(xs)
-    se = lambda xs: math.sqrt(sum((x - mean(xs))**2 for x in xs)/(len(xs) - 1)/len(xs)) if len(xs) > 1 else None
     for decoding in DECODINGS:
         for method in dict.fromkeys(r["method"] for r in rows):
             rs = [r for r in rows if r["method"] == method and r["decoding"] == decoding]
@@ -58,7 +57,7 @@ def summarise_rows(rows:list[dict] # of `run_cell`
             row = dict(method=method, decoding=decoding, seeds=len(rs), episodes=sum(r["episodes"] for r in rs))
             for k in ("success", "score", "turns", "student_tokens", "teacher_tokens", "seconds"):
                 xs = [r[k] for r in rs if r.get(k) is not None]
-                if xs: row |= {k: mean(xs), f"{k}_se": se(xs)}
+                if xs: row[k], row[f"{k}_se"] = mean_se(xs)
             out.append(row)
     for row in out:
         opd = next((r for r in out if r["method"] == "opd" and r["decoding"] == row["decoding"]), None)
