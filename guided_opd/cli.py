@@ -23,7 +23,10 @@ def _policy(name, env, role, device=None, temperature=1.):
 
 def _env(args):
     from guided_opd.envs.base import make_env
-    settings = {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None} if args.env == "alfworld" else {}
+    from guided_opd.pocket import POCKET
+    mine = dict(alfworld=("size", "games"), scienceworld=("task_types",)).get(args.env, ())
+    pocket = any((getattr(args, k, None) or "").startswith("pocket:") for k in ("model", "student", "teacher")) and args.env in POCKET
+    settings = {**(POCKET[args.env].settings if pocket else {}), **{k: v for k in mine if (v := getattr(args, k, None)) is not None}}     # a pocket model plays what it was made for
     if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
     return make_env(args.env, **settings)
 
@@ -180,7 +183,8 @@ def _parser():
     flag = lambda *names, **kw: (names, kw)
     run = lambda default: flag("--run", type=Path, default=Path(default), metavar="DIR", help="folder of the run")
     env = [flag("--env", default="alfworld", help="environment"), flag("--size", choices=("compact", "full"), help="ALFWorld: size of generated scenes"),
-           flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play")]
+           flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play"),
+           flag("--task-types", type=lambda s: s if s == "pocket" else s.split(","), metavar="A,B", help="ScienceWorld: which types of tasks to play, or pocket (the default with pocket models)")]
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
