@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from .losses import MEASURES, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, guided_divergence, log_probs, project, topk_kl
+from .losses import MEASURES, SAMPLED, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, _sampled, guided_divergence, log_probs, project, topk_kl
 from .policy import TeacherLogProbs
 from .trajectory import Trajectory, Turn
 
@@ -97,7 +97,7 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
     "`guided_divergence` for a teacher of which only some log-probs are known; the KLs are lower bounds (K > 0) or single-sample estimates (K = 0)."
     kinds, where = {STUDENT: student_turns, TEACHER: teacher_turns}, actor_mask != UNTRAINED
     for k in kinds.values():
-        if k not in ("reverse_kl", "forward_kl", "none"): raise ValueError(f"A remote teacher gives no full distribution, so {k!r} cannot be computed; choose reverse_kl, forward_kl or none.")
+        if k == "jsd": raise ValueError("A remote teacher gives no full distribution, so 'jsd' cannot be computed; choose another divergence.")
     h_ND, ids_N, actors_N, K = student_hidden[where], token_ids[where], actor_mask[where], teacher.ids_NK.shape[1]
     sampled, top_ids, top = (x.to(h_ND.device) for x in (teacher.sampled_N, teacher.ids_NK, teacher.logprobs_NK))
     def part(h, ids, actors, q_said, q_ids, q_top):
@@ -107,6 +107,7 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
         gap = said.detach() - q_said
         if K: of = dict(reverse_kl=topk_kl(logits, q_ids, q_top, "reverse"), forward_kl=topk_kl(logits, q_ids, q_top, "forward"), none=said*0)
         else: of = dict(reverse_kl=gap*(said - said.detach()) + gap, forward_kl=q_said - said, none=said*0)     # value k1, gradient of the KL
+        for kind in SAMPLED: value, slope = _sampled(kind, said.detach(), q_said); of[kind] = value + slope*(said - said.detach())
         value = torch.where(actors == STUDENT, of[kinds[STUDENT]], of[kinds[TEACHER]])
         entropy = -(q_top.exp()*q_top).sum(-1) if K else torch.zeros_like(q_said)
         return value, torch.stack([of["reverse_kl"], of["forward_kl"], -(p.exp()*p).sum(-1), entropy, said, q_said]).detach()
