@@ -73,7 +73,7 @@ def test_cells_at_once_save_when_they_are_stopped(tmp_path):
     while not all(len(read_jsonl(l)) > 2 for l in logs): assert time.monotonic() < end, child.text; time.sleep(.1)
     child.kill(signal.SIGINT)
     assert child.wait() == 130
-    assert "Stopping opd, seed 0 and guided, seed 0: each finishes its step and saves." in child.text
+    assert "opd, seed 0 and guided, seed 0: each finishes its step and saves." in child.text
     assert all(checkpoints(l.parent) for l in logs)
 
 def test_settings_of_a_method_reach_only_that_method(tmp_path):
