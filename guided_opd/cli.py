@@ -23,7 +23,11 @@ def _policy(name, env, role, device=None, temperature=1.):
 
 def _env(args):
     from guided_opd.envs.base import make_env
-    settings = {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None} if args.env == "alfworld" else {}
+    settings = {}
+    if any(str(getattr(args, k, None)).startswith("pocket:") for k in ("model", "student", "teacher")):
+        from guided_opd.pocket import POCKET
+        if args.env in POCKET: settings |= POCKET[args.env].settings     # what they were made for
+    if args.env == "alfworld": settings |= {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None}
     if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
     return make_env(args.env, **settings)
 
