@@ -31,11 +31,16 @@ def groups(lengths:tuple[int, ...] # of the sequences in a row
         start, i = start + int(n_M.sum()), j
     return out
 
-def packed_attention(module, query, key, value, attention_mask, packed_lengths:tuple[int, ...]|None=None, **kwargs):
-    "SDPA; with `packed_lengths`, causal within each of these sequences of the one row."
+def packed_attention(module, query, key, value, attention_mask, packed_lengths:tuple[int, ...]|None=None, packed_masks:list|None=None, **kwargs):
+    "SDPA; with `packed_lengths`, causal within each of these sequences of the one row, whose beginnings may lie in a cache (`packed_masks`)."
     if packed_lengths is None: return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     kwargs.pop("is_causal", None)
     parts = []
+    if packed_masks is not None:
+        for row, (q, mask) in enumerate(zip(query.split(packed_lengths, 2), packed_masks)):
+            end = mask.shape[-1]
+            parts.append(sdpa_attention_forward(module, q, key[row:row+1, :, :end], value[row:row+1, :, :end], mask, **kwargs)[0])
+        return torch.cat(parts, 1), None
     for at_ML, real_ML in groups(packed_lengths):
         (M, L), flat = at_ML.shape, at_ML.flatten().to(query.device)
         cut = (lambda x: x[0, :, flat[0]:flat[-1] + 1].unflatten(1, (M, L)).transpose(0, 1)) if real_ML is None else (lambda x: x[0, :, flat].unflatten(1, (M, L)).transpose(0, 1))
@@ -55,10 +60,13 @@ def use_packed_attention(lm # a transformers causal LM
     return config._attn_implementation == PACKED or "flash" in config._attn_implementation or config._attn_implementation == "flex_attention"
 
 def packed_inputs(lm, lengths:list[int], # of the sequences in the row
-                  device="cpu"           # of the ids
+                  device="cpu",          # of the ids
+                  past:list[int]|None=None # tokens of each sequence that a cache [sequences, heads, capacity, dim] holds already
                  ) -> dict: # arguments of the decoder
     "Positions that start anew, and what tells the attention where."
-    positions = torch.cat([torch.arange(n) for n in lengths])[None].to(device)
+    positions = torch.cat([torch.arange(p, p + n) for p, n in zip(past or [0]*len(lengths), lengths)])[None].to(device)
     if lm.config.get_text_config()._attn_implementation != PACKED: return dict(position_ids=positions)
     nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)       # a mask of this shape is taken as it is, so that none is built
-    return dict(position_ids=positions, attention_mask=nothing, packed_lengths=tuple(lengths))
+    out = dict(position_ids=positions, attention_mask=nothing, packed_lengths=tuple(lengths))
+    if past is not None: out["packed_masks"] = [torch.ones(1, 1, n, p + n, dtype=torch.bool, device=device).tril(p) for p, n in zip(past, lengths)]
+    return out

@@ -23,11 +23,10 @@ def _policy(name, env, role, device=None, temperature=1.):
 
 def _env(args):
     from guided_opd.envs.base import make_env
-    settings = {}
-    if any(str(getattr(args, k, None)).startswith("pocket:") for k in ("model", "student", "teacher")):
-        from guided_opd.pocket import POCKET
-        if args.env in POCKET: settings |= POCKET[args.env].settings     # what they were made for
-    if args.env == "alfworld": settings |= {k: getattr(args, k) for k in ("size", "games") if getattr(args, k, None) is not None}
+    from guided_opd.pocket import POCKET
+    mine = dict(alfworld=("size", "games"), scienceworld=("task_types",)).get(args.env, ())
+    pocket = any((getattr(args, k, None) or "").startswith("pocket:") for k in ("model", "student", "teacher")) and args.env in POCKET
+    settings = {**(POCKET[args.env].settings if pocket else {}), **{k: v for k in mine if (v := getattr(args, k, None)) is not None}}     # a pocket model plays what it was made for
     if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
     return make_env(args.env, **settings)
 
@@ -79,14 +78,12 @@ def _teacher(args, student, config):
 def train(args):
     "Distil a teacher into a student in an environment; a run that was stopped goes on."
     from guided_opd.report import write_report
-    from guided_opd.schedule import SCHEDULES
     from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
     _threads()
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
     env = _env(args)
-    shape = args.schedule and SCHEDULES[args.schedule](config.steps, config.ratio)
     student = _policy(args.student, args.env, "student", args.device)
-    training = GuidedOPD(student, _teacher(args, student, config), env, args.run, schedule=shape, config=config)
+    training = GuidedOPD(student, _teacher(args, student, config), env, args.run, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
     _show(write_report(args.run), browser=False)
@@ -112,7 +109,7 @@ def compare(args):
     _threads()
     if unknown := [m for m in args.methods if m not in METHODS]: raise ValueError(f"There is no method {unknown[0]!r}; choose from {', '.join(METHODS)}.")
     env, recipe = _env(args), POCKET_SETTINGS.get(args.env, dict(settings={}, settings_of={}))
-    own = {k: v for k in ("steps", "lr", "rollouts_per_step") if (v := getattr(args, k)) is not None}
+    own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
     settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].items()}
     result = compare(lambda: _policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run,
                      args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {**recipe["settings"], **own}, settings_of)
@@ -186,12 +183,13 @@ def _parser():
     flag = lambda *names, **kw: (names, kw)
     run = lambda default: flag("--run", type=Path, default=Path(default), metavar="DIR", help="folder of the run")
     env = [flag("--env", default="alfworld", help="environment"), flag("--size", choices=("compact", "full"), help="ALFWorld: size of generated scenes"),
-           flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play")]
+           flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play"),
+           flag("--task-types", type=lambda s: s if s == "pocket" else s.split(","), metavar="A,B", help="ScienceWorld: which types of tasks to play, or pocket (the default with pocket models)")]
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
     served = flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, pocket:NAME, base (the student without its adapters), or a server: http://localhost:8000/v1#MODEL")
-    c = command(train, *env, models[0], served, device, run("runs/train"), flag("--schedule", choices=("cosine", "linear", "exponential", "staircase"), help="shape of guidance, instead of the method's own"))
+    c = command(train, *env, models[0], served, device, run("runs/train"))
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
             flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),
@@ -199,7 +197,8 @@ def _parser():
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of guided, opd, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),
-            flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's tuned one)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"))
+            flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's tuned one)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
+            flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"))
     command(report, flag("run", type=Path, metavar="DIR", help="folder of a run or a comparison"), flag("--out", type=Path, metavar="FILE", help="where to write (DIR/report.html)"), flag("--open", action="store_true", help="open it in a browser"))
     command(view, flag("run", type=Path, metavar="RUN", help="folder of a run or of several, or a trajectories.jsonl"), flag("--out", type=Path, metavar="FILE", help="where to write (RUN/view.html)"),
             flag("--limit", type=int, default=200, metavar="N", help="trajectories in the page, evenly spaced"), flag("--no-open", action="store_true", help="write it only"))
@@ -218,7 +217,7 @@ def _settings(group):
     for node in next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "GuidedOPDConfig").body:
         if not isinstance(node, ast.AnnAssign): continue
         default, kind = ast.literal_eval(node.value), next(t for n, t in dict(int=int, float=float, str=str).items() if n in ast.unparse(node.annotation))
-        group.add_argument("--" + node.target.id.replace("_", "-"), type=kind, metavar=kind.__name__.upper(), help=f"{about[node.target.id].replace('%', '%%')} (default: {default})", default=argparse.SUPPRESS)
+        group.add_argument("--" + node.target.id.replace("_", "-"), *(["--schedule"] if node.target.id == "guidance" else []), type=kind, metavar=kind.__name__.upper(), help=f"{about[node.target.id].replace('%', '%%')} (default: {default})", default=argparse.SUPPRESS)
 
 # %% ../nbs/21_cli.ipynb #c37ff183
 def main(argv:list[str]|None=None # arguments; None takes the command line's

@@ -7,20 +7,19 @@ __all__ = ['STAGES', 'turn_drift', 'drift_by_turn', 'first_drift', 'drift_by_sta
            'Familiarity', 'takeover_curve']
 
 # %% ../nbs/13_drift.ipynb #91b85bc6
-import math
 from collections import defaultdict
 from pathlib import Path
 import torch
-from .losses import MEASURES
+from .losses import MEASURES, project
 from .rollout import RolloutMixer
 from .scoring import rows, score
-from .trajectory import Trajectory, Turn, read_trajectories
+from .trajectory import Trajectory, Turn, mean_se, read_trajectories
 
 # %% ../nbs/13_drift.ipynb #0c55f19f
 def turn_drift(turn:Turn # a scored turn
               ) -> dict[str, float]:
     "Mean of each per-token measure over the reply, nats a token; empty when the turn was not scored or has no tokens."
-    return {k: sum(v)/len(v) for k, v in turn.measures.items() if v}
+    return {k: m for k in turn.measures if (m := turn.mean(k)) is not None}
 
 def drift_by_turn(trajectories:list[Trajectory], # scored
                   actor:str|None="student",      # only turns of this actor; None takes all
@@ -38,8 +37,7 @@ def drift_by_turn(trajectories:list[Trajectory], # scored
         for k in MEASURES:
             xs = [d[k] for d in ds if k in d]
             if not xs: continue
-            m = sum(xs)/len(xs)
-            row |= {k: m, f"{k}_se": math.sqrt(sum((x - m)**2 for x in xs)/max(1, len(xs) - 1)/len(xs))}
+            row[k], row[f"{k}_se"] = mean_se(xs)
         out.append(row)
     return out
 
@@ -48,7 +46,7 @@ def first_drift(trajectory:Trajectory,     # scored
                 measure:str="reverse_kl"   # one of `MEASURES`
                ) -> int|None:
     "Index of the first student turn whose mean `measure` passes the threshold; None when none does."
-    return next((i for i, t in enumerate(trajectory.turns) if t.actor == "student" and turn_drift(t).get(measure, -math.inf) > threshold), None)
+    return next((i for i, t in enumerate(trajectory.turns) if t.actor == "student" and (m := t.mean(measure)) is not None and m > threshold), None)
 
 # %% ../nbs/13_drift.ipynb #439f3bcf
 STAGES = "early", "midway", "late"
@@ -70,16 +68,9 @@ def drift_of_runs(runs:dict[str, list], # folders of runs by method; runs of one
     "`{stage: {method: rows}}`, for `plots.stages_figure`: drift against turn index, early, midway and late in training."
     out = {}
     for method, folders in runs.items():
-        ts = [_only_measures(t) for f in folders for t in read_trajectories(Path(f)/"trajectories.jsonl", skip_malformed=True)]
+        ts = [t.light() for f in folders for t in read_trajectories(Path(f)/"trajectories.jsonl", skip_malformed=True)]
         for stage, rows in drift_by_stage(ts, actor, min_turns).items(): out.setdefault(stage.partition(",")[0], {})[method] = rows
     return out
-
-def _only_measures(t):
-    "The trajectory with a mean for each measure of a turn, and nothing that is long."
-    for u in t.turns:
-        u.measures = {k: [v] for k, v in turn_drift(u).items()}
-        u.observation = u.reply = u.action = ""; u.prompt_ids, u.reply_ids, u.logprobs, u.topk = [], [], [], {}
-    return t
 
 # %% ../nbs/13_drift.ipynb #fd84dede
 @torch.no_grad()
@@ -92,8 +83,7 @@ def history_surprise(teacher,                       # policy with `hidden` and `
     if trajectory.history == "window" and what != "replies": raise ValueError("With window history every prompt repeats what came before, so only replies can be counted: what='replies'.")
     sums, out = [0., 0], [0.]
     for row in rows([trajectory]):
-        h = teacher.hidden(torch.tensor([row.ids]))[0, :-1]
-        logits = teacher.head(h) if callable(teacher.head) else h @ teacher.head.T
+        logits = project(teacher.hidden(torch.tensor([row.ids]))[0, :-1], teacher.head)
         cost = [0.] + (-logits.float().log_softmax(-1).gather(-1, torch.tensor(row.ids[1:], device=logits.device)[:, None])[:, 0]).tolist()
         at = 1       # the first token of all has nothing before it
         for _, start, end in row.replies:
@@ -129,9 +119,7 @@ class Familiarity:
         for i, rs in sorted(by_index.items()):
             if len(rs) < min_turns: continue
             row = dict(turn=i, n=len(rs))
-            for k in ("surprise", "rank"):
-                m = sum(r[k] for r in rs)/len(rs)
-                row |= {k: m, f"{k}_se": math.sqrt(sum((r[k] - m)**2 for r in rs)/max(1, len(rs) - 1)/len(rs))}
+            for k in ("surprise", "rank"): row[k], row[f"{k}_se"] = mean_se([r[k] for r in rs])
             out.append(row)
         return out
 
@@ -154,9 +142,7 @@ def takeover_curve(student, teacher,   # policies
         mixer = RolloutMixer(student, teacher, env, beta=lambda turn: float(turn >= k), max_turns=k + teacher_turns, chat=chat, batch_size=batch_size, seed=seed)
         reached = [t for t in mixer(tasks) if len(t.turns) > k]
         score(student, teacher, reached)
-        n, wins = len(reached), sum(t.success for t in reached)
-        entropies = [sum(xs)/len(xs) for t in reached if (xs := [x for turn in t.turns[k:] for x in turn.measures["teacher_entropy"]])]
-        mean = sum(entropies)/max(1, len(entropies))
-        out.append(dict(k=k, n=n, success=wins/max(1, n), success_se=math.sqrt(wins*(n - wins)/max(1, n)**3), entropy=mean,
-                        entropy_se=math.sqrt(sum((x - mean)**2 for x in entropies)/max(1, len(entropies) - 1)/max(1, len(entropies)))))
+        success, success_se = mean_se([t.success for t in reached])
+        entropy, entropy_se = mean_se([mean_se(xs)[0] for t in reached if (xs := [x for turn in t.turns[k:] for x in turn.measures["teacher_entropy"]])])
+        out.append(dict(k=k, n=len(reached), success=success, success_se=success_se, entropy=entropy, entropy_se=entropy_se))
     return out

@@ -6,12 +6,11 @@
 __all__ = ['Evaluation', 'summarise', 'evaluate']
 
 # %% ../nbs/14_evaluate.ipynb #9c8b609c
-import math
 from dataclasses import dataclass
 from .chat import Chat
 from .policy import HFPolicy, Policy
 from .rollout import RolloutMixer
-from .trajectory import Trajectory
+from .trajectory import Trajectory, mean_se
 
 # %% ../nbs/14_evaluate.ipynb #61bf0f0b
 @dataclass
@@ -20,22 +19,21 @@ class Evaluation:
     episodes:int          # number of episodes
     score:float           # mean final score, 0..1
     success:float         # share of episodes solved
-    success_se:float      # standard error of `success` over episodes
-    score_se:float        # standard error of `score` over episodes
+    success_se:float|None # standard error of `success` over episodes; None for a single one
+    score_se:float|None   # standard error of `score` over episodes; None for a single one
     turns:float           # mean turns an episode
     invalid:float         # share of turns whose action the environment did not understand
     temperature:float     # of decoding; 0 is greedy
-    def __str__(self): return (f"success {self.success:.1%} ± {self.success_se:.1%} · Score {self.score:.3f} ± {self.score_se:.3f} · {self.turns:.1f} turns · "
-                               f"{self.invalid:.1%} invalid actions · {self.episodes} episodes · {'greedy' if self.temperature == 0 else f'temperature {self.temperature:g}'}")
+    def __str__(self):
+        pm = lambda se, f: "" if se is None else f" ± {se:{f}}"
+        return (f"success {self.success:.1%}{pm(self.success_se, '.1%')} · Score {self.score:.3f}{pm(self.score_se, '.3f')} · {self.turns:.1f} turns · "
+                f"{self.invalid:.1%} invalid actions · {self.episodes} episodes · {'greedy' if self.temperature == 0 else f'temperature {self.temperature:g}'}")
 
 def summarise(trajectories:list[Trajectory], temperature:float=0.) -> Evaluation:
     "Means and standard errors over episodes."
-    n = len(trajectories)
-    mean = lambda xs: sum(xs)/max(1, len(xs))
-    se = lambda xs: math.sqrt(mean([(x - mean(xs))**2 for x in xs])/max(1, len(xs) - 1))
-    scores, wins = [t.score for t in trajectories], [float(t.success) for t in trajectories]
-    return Evaluation(n, mean(scores), mean(wins), se(wins), se(scores), mean([len(t.turns) for t in trajectories]),
-                      mean([not u.valid for t in trajectories for u in t.turns]), temperature)
+    (score, score_se), (success, success_se) = mean_se([t.score for t in trajectories]), mean_se([t.success for t in trajectories])
+    return Evaluation(len(trajectories), score, success, success_se, score_se, mean_se([len(t.turns) for t in trajectories])[0],
+                      mean_se([not u.valid for t in trajectories for u in t.turns])[0], temperature)
 
 def evaluate(policy:Policy,
              env,                     # environment

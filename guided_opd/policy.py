@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
-from .attention import packed_inputs, use_packed_attention
+from .attention import PACKED, packed_inputs, use_packed_attention
 from .chat import Chat, History
 
 # %% ../nbs/10_policy.ipynb #4012530d
@@ -76,9 +76,8 @@ class _SlotLayer(CacheLayerMixin):
             self.keys, self.values = (x.new_zeros(0, x.shape[1], 0, x.shape[3]) for x in (key_states, value_states))
             self.is_initialized = True
             self.select(self.cache.rows)
-        pos_BT = self.cache.positions
-        row_B1 = torch.arange(len(pos_BT), device=pos_BT.device)[:, None]
-        for w, new in zip(self.work, (key_states, value_states)): w[row_B1, :, pos_BT] = new.transpose(1, 2).to(w.dtype)
+        row_BT, pos_BT = self.cache.places
+        for w, new in zip(self.work, (key_states, value_states)): w[row_BT, :, pos_BT] = new.transpose(1, 2).to(w.dtype)
         return self.work
 
 class SlotCache(Cache):
@@ -198,13 +197,23 @@ class HFPolicy(Policy):
         ids_BT = torch.nn.utils.rnn.pad_sequence(ids_1T[0].split(lengths), batch_first=True)
         return torch.cat([h[:n] for h, n in zip(self.hidden(ids_BT), lengths)])[None]
 
-    def _forward(self, ids_BT, pos_BT, last_B):
-        "Next-token logits behind each row's last token; writes the cache."
+    def _forward(self, ids_BT, row_BT, last_N, position_ids, **packed):
+        "Next-token logits behind the tokens at `last_N` of all; writes the cache at these rows and positions."
         cache = self.cache
-        cache.positions = pos_BT
-        mask = torch.arange(cache.end, device=self.device) <= pos_BT[:, None, :, None]
-        hidden = self.lm.get_decoder()(input_ids=ids_BT, position_ids=pos_BT, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
-        return self.head(hidden[torch.arange(len(hidden), device=self.device), last_B])[:, :self.vocab]
+        cache.places = row_BT, position_ids
+        if not packed: packed = dict(attention_mask=torch.arange(cache.end, device=self.device) <= position_ids[:, None, :, None])
+        hidden = self.lm.get_decoder()(input_ids=ids_BT, position_ids=position_ids, past_key_values=cache, use_cache=True, **packed).last_hidden_state
+        return self.head(hidden.flatten(0, 1)[last_N])[:, :self.vocab]
+
+    def _catch_up(self, new, known):
+        "Feed each row its new tokens, behind those that the cache knows: end to end in one row if the model packs, so that nothing is padded."
+        tensor = lambda x: torch.tensor(x, device=self.device)
+        lengths, rows_B = [len(n) for n in new], torch.arange(len(new), device=self.device)
+        if self.lm.config.get_text_config()._attn_implementation == PACKED:
+            lengths_B = tensor(lengths)
+            return self._forward(tensor([[i for n in new for i in n]]), rows_B.repeat_interleave(lengths_B)[None], lengths_B.cumsum(0) - 1, **packed_inputs(self.lm, lengths, self.device, known))
+        width, pad = max(lengths), self.tokenizer.pad_token_id or 0
+        return self._forward(tensor([n + [pad]*(width - len(n)) for n in new]), rows_B[:, None], rows_B*width + tensor(lengths) - 1, tensor(known)[:, None] + torch.arange(width, device=self.device))
 
     @torch.inference_mode()
     def act(self, histories):
@@ -222,12 +231,10 @@ class HFPolicy(Policy):
         if min(limit) < 1: raise ValueError(f"{self.name}: a history of {max(map(len, contexts))} tokens leaves no room in a context of {self.max_context}.")
         known = [self._known(s, c) for s, c in zip(slots, contexts)]
         new = [c[k:] for c, k in zip(contexts, known)]
-        width, tensor = max(map(len, new)), lambda x: torch.tensor(x, device=self.device)
-        self.cache.open(slots, max(k + width for k in known) + max(limit))
-        start_B, pad = tensor(known), self.tokenizer.pad_token_id or 0
-        logits = self._forward(tensor([n + [pad]*(width - len(n)) for n in new]), start_B[:, None] + torch.arange(width, device=self.device), tensor([len(n) - 1 for n in new]))
+        self.cache.open(slots, max(known) + max(map(len, new)) + max(limit))
+        logits = self._catch_up(new, known)
         ids, logprobs, done = [[] for _ in slots], [[] for _ in slots], [False]*len(slots)
-        pos_B, zero_B = tensor([len(c) for c in contexts]), tensor([0]*len(slots))
+        rows_B, pos_B1 = torch.arange(len(slots), device=self.device), torch.tensor([[len(c)] for c in contexts], device=self.device)
         while True:
             next_B, logp_B = sample(logits, [None if d else r for r, d in zip(rngs, done)], self.temperature)
             for b, (i, lp) in enumerate(zip(next_B.tolist(), logp_B.tolist())):
@@ -235,8 +242,8 @@ class HFPolicy(Policy):
                     ids[b].append(i); logprobs[b].append(lp)
                     done[b] = i == self.tokenizer.eos_token_id or len(ids[b]) >= limit[b]
             if all(done): break
-            logits = self._forward(next_B[:, None], pos_B[:, None], zero_B)
-            pos_B = pos_B + 1
+            logits = self._forward(next_B[:, None], rows_B[:, None], rows_B, pos_B1)
+            pos_B1 = pos_B1 + 1
         self.cache.close()
         for s, c, i in zip(slots, contexts, ids): self.cache.ids[s] = c + i[:-1]      # the last token was sampled but not fed
         replies = [Reply(i, lp, "eos" if i[-1] == self.tokenizer.eos_token_id else "length") for i, lp in zip(ids, logprobs)]

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from .chat import Chat, parse_action
+from .losses import project
+from .policy import Reply
+from .rollout import add_turn
 from .scoring import score
-from .trajectory import Trajectory, Turn
+from .trajectory import Trajectory
 
 # %% ../nbs/14b_replay.ipynb #ed84b2ac
 def context_ids(trajectory:Trajectory, turn:int # index
@@ -42,8 +45,7 @@ def reply_logprob(policy, context:list[int], # ids before the reply
                  ) -> float|None:
     "Log-prob of a whole reply under a policy, nats; None when the policy is no language model."
     if not hasattr(policy, "hidden") or not reply: return None
-    h = policy.hidden(torch.tensor([context + reply]))[0, len(context)-1:-1]
-    logits = policy.head(h) if callable(policy.head) else h @ policy.head.T
+    logits = project(policy.hidden(torch.tensor([context + reply]))[0, len(context)-1:-1], policy.head)
     logp = logits[:, :policy.vocab].float().log_softmax(-1)
     return float(logp.gather(-1, torch.tensor(reply, device=logp.device)[:, None]).sum())
 
@@ -94,32 +96,25 @@ def branch(trajectory:Trajectory, turn:int, # fork at this turn (index)
         if policies.get(name) is None: raise ValueError(f"There is no {name} to play: pass it in policies.")
     env = env.copy() if hasattr(env, "copy") else copy.deepcopy(env)
     chat = chat or Chat(policies[then].tokenizer, trajectory.history, instructions=getattr(env, "instructions", None))
-    h, out, differences, ended = chat.history(0, np.random.default_rng(seed)), [], [], None
-    observation, info = env.reset(seed=0, options=dict(task=trajectory.task))
-    score_, success = float(info.get("score", 0)), False
+    t = Trajectory(trajectory.task, trajectory.env, [], trajectory.beta, history=trajectory.history, step=trajectory.step, seed=seed)
+    h, differences, ended = chat.history(0, np.random.default_rng(seed)), [], None
+    h.env = env
+    h.observe(*env.reset(seed=0, options=dict(task=trajectory.task))[:2])
     while ended is None:
-        i = len(out)
-        if i <= turn and observation != (recorded := trajectory.turns[i].observation): differences.append(dict(turn=i, recorded=recorded, now=observation))
-        h.observe(observation, info)
-        if i < turn: old = trajectory.turns[i]; actor, ids, logprobs, stop = old.actor, list(old.reply_ids), list(old.logprobs), old.stop
+        i = len(t.turns)
+        if i <= turn and h.observation != (recorded := trajectory.turns[i].observation): differences.append(dict(turn=i, recorded=recorded, now=h.observation))
+        if i < turn: old = trajectory.turns[i]; actor, said = old.actor, Reply(list(old.reply_ids), list(old.logprobs), old.stop)
         elif i == turn and reply is not None:
-            actor, ids, stop = "expert", chat.content(reply) + [chat.eos], "eos"
-            logprobs = [0.]*len(ids)
+            ids = chat.content(reply) + [chat.eos]
+            actor, said = "expert", Reply(ids, [0.]*len(ids), "eos")
         else:
             actor = first if i == turn else then
             if policies[actor].room(h) < 1: ended = "context"; break
-            r = _act(policies[actor], [h], temperature)[0]
-            ids, logprobs, stop = r.ids, r.logprobs, r.stop
-        text = chat.text(ids)
+            said = _act(policies[actor], [h], temperature)[0]
+        text = chat.text(said.ids)
         action = trajectory.turns[i].action if i < turn else parse_action(text)
-        asked = h.observation
-        observation, reward, terminated, truncated, info = env.step(action)
-        score_, success = float(info["score"]), bool(info["success"])
-        out.append(Turn(asked, text, action, actor, h.prompts[-1], ids, logprobs, stop, bool(info["valid"]), float(reward), score_, trained=False))
-        h.reply(ids)
-        if terminated: ended = "environment"
-        elif truncated or len(out) == max_turns: ended = "max_turns"
-        if ended and len(out) <= turn: raise ValueError(f"Played again, the episode ended after {len(out)} turns, before turn {turn + 1}: the environment does not repeat itself here, so it cannot be brought to that turn.")
-    t = Trajectory(trajectory.task, trajectory.env, out, trajectory.beta, score_, success, ended, observation, trajectory.history, trajectory.step, seed)
+        ended = add_turn(t, h, actor, said, text, action, env.step(action), max_turns, trained=False)
+        if ended and len(t.turns) <= turn: raise ValueError(f"Played again, the episode ended after {len(t.turns)} turns, before turn {turn + 1}: the environment does not repeat itself here, so it cannot be brought to that turn.")
+    t.ended = ended
     if all(hasattr(policies.get(k), "hidden") for k in ("student", "teacher")): score(policies["student"], policies["teacher"], [t])
     return Branch(t, turn, first if reply is None else "typed", then, differences)

@@ -11,24 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from . import plots
 from .schedule import schedule_from_dict
-from .trajectory import Trajectory, read_trajectories
+from .trajectory import Trajectory, known, mean_se, read_trajectories
 from .view import VIEW_VERSION, Shelf, page, write_page
 
 # %% ../nbs/17_report.ipynb #f92c6251
-def _light(t:Trajectory) -> Trajectory:
-    "The trajectory with means instead of per-token measures, and without texts."
-    for u in t.turns:
-        u.measures = {k: [m] for k in u.measures if (m := plots.turn_mean(u, k)) is not None}
-        u.observation = u.reply = u.action = ""; u.prompt_ids, u.reply_ids, u.logprobs, u.topk = [], [], [], {}
-    return t
-
 def pick_trajectories(light:Sequence[Trajectory], # in the order of the file
                       each:int=3                  # of each third of the run
                      ) -> dict[int, str]:
     "Index of each chosen trajectory, in order, and why it was chosen."
     if not light: return {}
     last, chosen = max(t.step for t in light) + 1, {}
-    worst = lambda t: max((m for u in t.turns if u.actor == "student" and (m := plots.turn_mean(u, "reverse_kl")) is not None), default=-1.)
+    worst = lambda t: max((m for u in t.turns if u.actor == "student" and (m := u.mean("reverse_kl")) is not None), default=-1.)
     own = lambda t: sum(u.actor == "student" for u in t.turns)
     for third, name in enumerate(("early", "midway", "late")):
         here = [(i, t) for i, t in enumerate(light) if 3*t.step//last == third]
@@ -54,7 +47,7 @@ def _when(path): return time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat
 def _trend(rows:list[dict], key:str # a metric
           ) -> tuple[float, float]|None:
     "Mean of a metric over the first and the last tenth of the rows that have it."
-    xs = [m[key] for m in rows if plots._known(m.get(key))]
+    xs = [m[key] for m in rows if known(m.get(key))]
     k = max(1, len(xs)//10)
     return (sum(xs[:k])/k, sum(xs[-k:])/k) if len(xs) > 1 else None
 
@@ -63,7 +56,7 @@ def summary(config:dict,       # content of config.json
            ) -> list[str]:
     "What happened, in a few sentences."
     c, trained = config.get("config", {}), [m for m in metrics if "loss" in m]
-    held_out = [m for m in metrics if plots._known(m.get("eval_success"))]
+    held_out = [m for m in metrics if known(m.get("eval_success"))]
     size = lambda who: _size(config.get(who, {}).get("parameters"))
     said = [f"A student of {size('student')} parameters learned from a teacher of {size('teacher')} to act in {config.get('env', {}).get('name', 'an environment')}: {_HOW.get(c.get('method'), 'method ' + str(c.get('method')))}."]
     if not trained: return said + ["No step of the training has been finished yet."]
@@ -106,7 +99,7 @@ def run_report(run:Path,               # folder of a run
     metrics = [m for m in read_jsonl(run/"metrics.jsonl") if isinstance(m, dict) and "step" in m]
     c, env, trained, notes = config.get("config", {}), config.get("env", {}), [m for m in metrics if "loss" in m], []
     written, path = 0, run/"trajectories.jsonl"
-    light = [_light(t) for t in read_trajectories(path, skip_malformed=True)] if path.exists() else []
+    light = [t.light() for t in read_trajectories(path, skip_malformed=True)] if path.exists() else []
     if path.exists() and (bad := sum(bool(l.strip()) for l in open(path, "rb")) - len(light)):
         notes.append(f"{bad} line{'s' if bad > 1 else ''} of trajectories.jsonl could not be read and {'are' if bad > 1 else 'is'} left out; one torn line at the end is what a run leaves behind that is going on or was killed.")
     if light and not checkpoints(run): notes.append("There is no checkpoint with a tokenizer yet, so replies are not shaded by token; each turn still shows its mean.")
@@ -125,8 +118,8 @@ def run_report(run:Path,               # folder of a run
     if metrics: figures.append(_figure("Training", "In a long run a dot is one step and the line a running mean. Training episodes are mixed, so their success is the student's own only where β is 0; held-out tasks are played by the student alone, greedily.", plots.training_figure(metrics)))
     if (drift := _drift_figure(light)): figures.append(_figure("Drift along an episode", "How far the student's turns were from the teacher, by their place in the episode; the band is one standard error. A line that climbs says that small errors compound.", drift))
     n = c.get("eval_episodes") or 64
-    held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*math.sqrt(m['eval_success']*(1 - m['eval_success'])/n):.0f}", *(f"{m[k]:.{d}f}" if plots._known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))]
-                for m in metrics if plots._known(m.get("eval_success"))]
+    held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*math.sqrt(m['eval_success']*(1 - m['eval_success'])/n):.0f}", *(f"{m[k]:.{d}f}" if known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))]
+                for m in metrics if known(m.get("eval_success"))]
     tables = [dict(title="Evaluations", caption=f"Held-out tasks, the student alone, greedy; ± is the standard error over {n} episodes.", columns=["step", "success", "Score", "turns"], rows=held_out)] if held_out else []
     settings = [[k, "–" if v is None else str(v)] for k, v in [*c.items(), *((f"environment: {k}", v) for k, v in env.items() if k != "name")]] + [["versions", ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items() if v)]]
     return dict(title=f"{method} in {env.get('name', '?')}", line=f"student: {model('student')} · teacher: {model('teacher')} · {_when(run/'config.json')}", summary=summary(config, metrics), notes=notes, facts=facts,
@@ -148,10 +141,10 @@ def _table(rows:list[dict] # of a comparison: means over seeds, or one row a run
     keys.sort(key=lambda k: order.index(k) if k in order else len(order))
     def cell(r, k):
         if (x := r.get(k)) is None: return "–"
-        if not plots._known(x): return str(x)
+        if not known(x): return str(x)
         f = shown.get(k, lambda v: f"{v:.4g}" if isinstance(v, float) else str(v))
         se = r.get(f"{k}_se")
-        return f(x) + (f" ± {f(se).removesuffix('%').removeprefix('+')}" if plots._known(se) and k in ("success", "score") else "")
+        return f(x) + (f" ± {f(se).removesuffix('%').removeprefix('+')}" if known(se) and k in ("success", "score") else "")
     return dict(columns=[title.get(k, k) for k in keys], rows=[[cell(r, k) for k in keys] for r in rows])
 
 def comparison_report(folder:Path, shelf:Shelf|None=None # put the picked trajectories there
@@ -180,7 +173,7 @@ def comparison_report(folder:Path, shelf:Shelf|None=None # put the picked trajec
     rows, table = c.get("rows") or [], c.get("table") or c.get("rows") or []
     env_name = env.get("name", "?") if isinstance(env, dict) else str(env)
     methods = list(dict.fromkeys(str(r.get("method", "?")) for r in rows))
-    greedy = [(m, *plots.mean_se([r["success"] for r in rows if str(r.get("method")) == m and r.get("decoding", "greedy") == "greedy" and plots._known(r.get("success"))])) for m in methods]
+    greedy = [(m, *mean_se([r["success"] for r in rows if str(r.get("method")) == m and r.get("decoding", "greedy") == "greedy" and known(r.get("success"))])) for m in methods]
     episodes = next((f"{r['episodes']} " for r in rows if r.get("episodes")), "")
     said = [f"From the same cold start, with the same tasks and the same budget of steps, each method trained a student in {env_name}; then it played {episodes}unseen tasks alone."]
     if greedy: said.append("Success with greedy decoding: " + ", ".join(f"{METHOD_NAMES.get(m, m)} {_percent(x)}{f' ± {100*se:.0f}' if se else ''}" for m, x, se in sorted(greedy, key=lambda g: -g[1])) + ".")
@@ -188,7 +181,7 @@ def comparison_report(folder:Path, shelf:Shelf|None=None # put the picked trajec
     if rows and seeds < 3: notes.append(f"{'One seed' if seeds == 1 else f'{seeds} seeds'} of each method: what a second run would give is unknown, so a small difference between methods means nothing.")
     figures = []
     if rows or table: figures.append(_figure("Success on unseen tasks", "Bars are means over seeds and dots single seeds; with one seed the error is that over episodes. Greedy is how the agent is used, sampled how it was trained.", plots.evaluation_figure(rows or table)))
-    if any(plots._known(m.get("eval_success")) for ms in curves.values() for run in ms for m in run):
+    if any(known(m.get("eval_success")) for ms in curves.values() for run in ms for m in run):
         figures.append(_figure("On the way", "Success on held-out tasks during training, the student alone and greedy: mean over seeds, with a band of one standard error.", plots.learning_figure(curves)))
     tables = [dict(title="Results", caption="± is the standard error over seeds." if c.get("table") else "± is the standard error over episodes.", first=True, **_table(table))] if table else []
     settings = [[k, str(v)] for part in ("env", "settings", "settings_of") for k, v in (c.get(part) if isinstance(c.get(part), dict) else {}).items()]

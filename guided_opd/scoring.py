@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from .losses import MEASURES, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, guided_divergence, log_probs, topk_kl
+from .losses import MEASURES, SAMPLED, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, _sampled, guided_divergence, log_probs, project, topk_kl
 from .policy import TeacherLogProbs
 from .trajectory import Trajectory, Turn
 
@@ -97,16 +97,17 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
     "`guided_divergence` for a teacher of which only some log-probs are known; the KLs are lower bounds (K > 0) or single-sample estimates (K = 0)."
     kinds, where = {STUDENT: student_turns, TEACHER: teacher_turns}, actor_mask != UNTRAINED
     for k in kinds.values():
-        if k not in ("reverse_kl", "forward_kl", "none"): raise ValueError(f"A remote teacher gives no full distribution, so {k!r} cannot be computed; choose reverse_kl, forward_kl or none.")
+        if k == "jsd": raise ValueError("A remote teacher gives no full distribution, so 'jsd' cannot be computed; choose another divergence.")
     h_ND, ids_N, actors_N, K = student_hidden[where], token_ids[where], actor_mask[where], teacher.ids_NK.shape[1]
     sampled, top_ids, top = (x.to(h_ND.device) for x in (teacher.sampled_N, teacher.ids_NK, teacher.logprobs_NK))
     def part(h, ids, actors, q_said, q_ids, q_top):
-        logits = h @ student_head.T if isinstance(student_head, Tensor) else student_head(h)
+        logits = project(h, student_head)
         p = logits.float().log_softmax(-1)
         said = p.gather(-1, ids[:, None])[:, 0]
         gap = said.detach() - q_said
         if K: of = dict(reverse_kl=topk_kl(logits, q_ids, q_top, "reverse"), forward_kl=topk_kl(logits, q_ids, q_top, "forward"), none=said*0)
         else: of = dict(reverse_kl=gap*(said - said.detach()) + gap, forward_kl=q_said - said, none=said*0)     # value k1, gradient of the KL
+        for kind in SAMPLED: value, slope = _sampled(kind, said.detach(), q_said); of[kind] = value + slope*(said - said.detach())
         value = torch.where(actors == STUDENT, of[kinds[STUDENT]], of[kinds[TEACHER]])
         entropy = -(q_top.exp()*q_top).sum(-1) if K else torch.zeros_like(q_said)
         return value, torch.stack([of["reverse_kl"], of["forward_kl"], -(p.exp()*p).sum(-1), entropy, said, q_said]).detach()
@@ -146,7 +147,7 @@ def record_topk(student, teacher,              # policies with `hidden` and `hea
     for row in rows(trajectories):
         ids_1T = torch.tensor([row.ids])
         at = [i for _, start, end in row.replies for i in range(start - 1, end - 1)]
-        logits = [p.head(h) if callable(p.head) else h @ p.head.T for p in (student, teacher) for h in [p.hidden(ids_1T)[0, at]]]
+        logits = [project(p.hidden(ids_1T)[0, at], p.head) for p in (student, teacher)]
         for name, logp_NV in zip(("student", "teacher"), log_probs(*(x.cpu() for x in logits))):
             value_NK, id_NK = logp_NV.topk(k)
             pairs = iter([[[i, round(v, 4)] for i, v in zip(*x)] for x in zip(id_NK.tolist(), value_NK.tolist())])

@@ -11,7 +11,7 @@ import html, json, math, os, re
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from .plots import ACTOR_COLOURS, turn_mean
+from .plots import ACTOR_COLOURS
 from .trajectory import Trajectory, Turn
 
 # %% ../nbs/16b_view.ipynb #03162a22
@@ -72,7 +72,7 @@ def turn_view(u:Turn, decode, words:dict # text of each id that occurs among the
     try: tokens = token_texts(decode, u.reply_ids) if decode else None
     except Exception: tokens = None
     d = dict(actor=u.actor, observation=u.observation, reply=u.reply, action=u.action, stop=u.stop, valid=u.valid, score=round(u.score, 4), trained=u.trained,
-             means={k: round(m, 4) for k in u.measures if (m := turn_mean(u, k)) is not None}, tokens=tokens, measures={k: _round(v) for k, v in u.measures.items()} if tokens else {})
+             means={k: round(m, 4) for k in u.measures if (m := u.mean(k)) is not None}, tokens=tokens, measures={k: _round(v) for k, v in u.measures.items()} if tokens else {})
     if tokens and u.topk:
         d["topk"] = u.topk
         for i in {i for per_token in u.topk.values() for pairs in per_token for i, _ in pairs} - words.keys(): words[i] = decode([i])
@@ -93,7 +93,7 @@ def index_row(t:Trajectory, label:str="", note:str="", fork=None # [index, turn]
              ) -> list:
     "The trajectory's row of the index, in the order of `COLUMNS`."
     return [t.task, task_kind(t), goal(t), label, note, t.step, round(t.beta, 3), t.success, round(t.score, 3), len(t.turns), "".join(u.actor[0] for u in t.turns), sum(u.valid for u in t.turns),
-            [None if (m := turn_mean(u, "reverse_kl")) is None else round(m, 3) for u in t.turns], fork]
+            [None if (m := u.mean("reverse_kl")) is None else round(m, 3) for u in t.turns], fork]
 
 def _texts(t): return "\n".join([t.task, goal(t), *(u.action for u in t.turns)]).lower()
 

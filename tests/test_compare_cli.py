@@ -165,6 +165,14 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}
 
 
+def test_pocket_models_play_what_they_were_made_for(models):
+    pytest.importorskip("scienceworld")
+    from guided_opd.cli import _env, _parser
+    types = lambda *args: _env(_parser().parse_args([*map(str, args), "--env", "scienceworld"])).settings["task_types"]
+    assert types("compare") == types("train") == types("evaluate", "pocket:teacher") == types("evaluate", models/"student", "--task-types", "pocket") == "pocket"
+    assert types("evaluate", models/"student") is None and types("compare", "--task-types", "boil,melt") == ["boil", "melt"]
+
+
 def test_train_with_the_base_as_teacher_and_what_it_needs(tmp_path):
     run = ["train", "--env", "alfworld", "--size", "compact", "--games", "generated", "--teacher", "base", "--run", str(tmp_path/"run"), "--steps", "1", "--rollouts-per-step", "2", "--max-turns", "2", "--eval-every", "0"]
     with pytest.raises(SystemExit, match="lora-rank"): main(run)

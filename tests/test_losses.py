@@ -198,6 +198,23 @@ def test_gradient_checkpointing_of_the_backbone_changes_nothing():
     for a, b in zip(*grads): torch.testing.assert_close(a, b)
     assert all(g.any() for g in grads[0])
 
+@pytest.mark.parametrize("student_kind,teacher_kind", [("k1", "cross_entropy"), ("k3", "forward_kl"), ("reverse_kl", "cross_entropy"), ("k1", "k3")])
+def test_divergences_of_the_sampled_token_have_their_value_and_their_slope(student_kind, teacher_kind):
+    for head in (lambda W: W, lambda W: lambda x: x @ W.T):      # a weight, and a head that can only be called
+        h, W, ht, Wt, actors, ids = problem(V=40, Vt=44, dtype=torch.float64)
+        w = torch.linspace(.1, 1.7, int((actors != 0).sum()), dtype=torch.float64)
+        out = guided_divergence(h, head(W), ht, Wt, actors, ids, student_turns=student_kind, teacher_turns=teacher_kind, weights=w, chunk=3)
+        out.loss.backward()
+        where = actors != 0
+        h2, W2 = h.detach().clone().requires_grad_(), W.detach().clone().requires_grad_()
+        s, t = h2[where] @ W2.T, (ht[where] @ Wt.T)[:, :40]
+        p, q = (x.log_softmax(-1).gather(-1, ids[where][:, None])[:, 0] for x in (s, t))
+        d = q - p
+        of = dict(reverse_kl=(x := reverse_kl(s, t), x), forward_kl=(x := forward_kl(s, t), x), cross_entropy=(-p, -p), k1=(-d, (-d).detach()*p), k3=(d.exp() - 1 - d, d.exp() - 1 - d))
+        pick = lambda i: torch.where(actors[where] == STUDENT, of[student_kind][i], of[teacher_kind][i])
+        torch.testing.assert_close(out.values_N, pick(0))
+        for a, b in zip((h.grad, W.grad), torch.autograd.grad((w*pick(1)).sum(), (h2, W2))): torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-10)
+
 def test_the_triton_kernels_are_the_pytorch_formulas():
     if not torch.cuda.is_available(): pytest.skip("needs a GPU")
     from guided_opd import kernels
@@ -272,6 +289,7 @@ def test_splitting_a_batch_does_not_change_the_gradient():
 def test_wrong_settings_are_refused_with_the_choices():
     h, W, ht, Wt, actors, ids = problem()
     with pytest.raises(ValueError, match="reverse_kl, forward_kl, jsd, none"): guided_divergence(h, W, ht, Wt, actors, student_turns="kl")
+    with pytest.raises(ValueError, match="k1 looks at the tokens that were sampled"): guided_divergence(h, W, ht, Wt, actors, student_turns="k1")
     with pytest.raises(ValueError, match="0..1"): jsd(W, W, 1.5)
     with pytest.raises(ValueError, match="0..1"): guided_divergence(h, W, ht, Wt, actors, student_turns="jsd", jsd_beta=2)
     with pytest.raises(ValueError, match="'token' or 'turn'"): token_weights([1], "mean")

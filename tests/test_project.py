@@ -17,7 +17,7 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 FLOORS = """
 trajectory schedule kernels losses
 envs.base envs.* envs chat protocol
-attention policy remote unsloth
+attention policy mixing remote unsloth
 rollout
 scoring drift evaluate optimiser replay
 runfolder trainer
