@@ -21,7 +21,7 @@ attention policy mixing remote unsloth
 rollout
 scoring drift evaluate optimiser replay
 runfolder trainer plan presets
-plots view report widgets pocket compare doctor
+plots view report widgets pocket compare study doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.
