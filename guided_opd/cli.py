@@ -76,8 +76,10 @@ def train(args):
     "Distil a teacher into a student in an environment; a run that was stopped goes on."
     from guided_opd.report import write_report
     from guided_opd.schedule import SCHEDULES
+    from guided_opd.ranks import Ranks
     from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
     _threads()
+    ranks = Ranks()      # before a model is loaded: it picks this process's GPU
     config = GuidedOPDConfig(**{f.name: getattr(args, f.name) for f in fields(GuidedOPDConfig) if getattr(args, f.name, None) is not None})
     env = _env(args)
     shape = args.schedule and SCHEDULES[args.schedule](config.steps, config.ratio)
@@ -85,7 +87,7 @@ def train(args):
     training = GuidedOPD(student, _teacher(args, student, config), env, args.run, schedule=shape, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
-    _show(write_report(args.run), browser=False)
+    if ranks.main: _show(write_report(args.run), browser=False)
 
 def evaluate(args):
     "Play tasks with one model alone and print score and success rate."

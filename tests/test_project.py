@@ -20,7 +20,7 @@ envs.base envs.* envs chat protocol
 attention policy remote unsloth
 rollout
 scoring drift evaluate optimiser replay
-runfolder trainer
+runfolder ranks trainer
 plots view report widgets pocket compare doctor
 cli
 """
