@@ -255,7 +255,7 @@ class GuidedOPD:
         self.schedule.observe(done.success)
         self.step += 1
         metrics = dict(step=self.step, beta=beta, **metrics, success=done.success, score=done.score, turns=done.turns, invalid=done.invalid,
-                       seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 4))
+                       seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 6))
         if c.eval_every and (self.step % c.eval_every == 0 or self.step == c.steps): metrics |= self._evaluate()
         if self.ranks.main: append_trajectories(self.run/"trajectories.jsonl", trajectories[:c.keep_trajectories])
         self._log(metrics)

@@ -286,6 +286,16 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_loses_nothing(tmp_path,
     t.student.lm.get_decoder().register_forward_pre_hook(lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(RuntimeError, match="batch_size cannot go below 1.*max_turns.*4 bits"): t.fit(progress=False)
 
+def test_the_cache_keeps_within_its_bound_and_the_curve_is_the_same(tmp_path, capfd):
+    plenty, scarce = (training(tmp_path/str(g), batch_size=4, steps=2, eval_every=0, cache_gib=g) for g in (0., 400*256/2**30))    # 400 tokens of 256 bytes
+    assert scarce.student.token_bytes == 256
+    for t in (plenty, scarce): t.fit(progress=False)
+    a, b = (read_jsonl(t.run/"metrics.jsonl")[1:] for t in (plenty, scarce))
+    assert scarce.batch_size < 4 and max(r["cache_gib"] for r in b) <= 2*scarce.config.cache_gib < max(r["cache_gib"] for r in a), "of student and teacher"
+    assert "Out of memory in the roll-out: batch_size is" in "".join(capfd.readouterr())
+    for x, y in zip(a, b): assert x["loss"] == pytest.approx(y["loss"], rel=1e-3) and x["student_tokens"] == y["student_tokens"]
+    fit(tmp_path/"0.0", batch_size=2, steps=2, eval_every=0)         # memory's settings may differ when a run goes on
+
 def test_an_adaptive_schedule_goes_on_where_it_was(tmp_path):
     make = lambda: adaptive(target_success=.3, start=.9, gain=.5, smoothing=.5)
     env = lambda: Corridor(max_turns=3)
