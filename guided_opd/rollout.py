@@ -15,6 +15,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from .chat import Chat, History, check_same_tokenizer, parse_action
 from .envs.base import WorkerDied
+from .mixing import ByTurn
 from .policy import ExpertPolicy, Policy, Reply
 from .trajectory import Trajectory, Turn
 
@@ -27,10 +28,8 @@ class _Episode:
     expert_turns:int = 0
     deaths:int = 0
 
-    def actor(self) -> str:
-        turn = len(self.trajectory.turns)
-        if turn < self.expert_turns: return "expert"
-        return "teacher" if self.coin.random() < (self.beta(turn) if callable(self.beta) else self.beta) else "student"
+    @property
+    def share(self) -> float: return self.beta(len(self.trajectory.turns)) if callable(self.beta) else self.beta
 
 def _outcome(info):
     "Score, success and validity from an environment's info, as plain numbers."
@@ -67,7 +66,8 @@ class RolloutMixer:
         max_turns:int|None=None,              # end episodes after this many turns; None leaves it to the environment
         student_last:int|None=None,           # replay the expert until this many of its turns are left, then let the others act
         batch_size:int=16,                    # episodes that go on at once
-        seed:int=0):                          # same seed, same trajectories
+        seed:int=0,                           # same seed, same trajectories
+        mixing=None):                         # which turns are the teacher's: one of `mixing`; None tosses a coin for every turn
         if (max_turns is not None and max_turns < 1) or batch_size < 1: raise ValueError("max_turns and batch_size must be 1 or more.")
         if teacher is not None and getattr(student, "tokenizer", None) is not None is not getattr(teacher, "tokenizer", None):
             check_same_tokenizer(student.tokenizer, teacher.tokenizer)
@@ -77,6 +77,7 @@ class RolloutMixer:
         self.policies = dict(student=student, teacher=teacher)
         if student_last is not None: self.policies["expert"] = ExpertPolicy(env, self.chat.tokenizer)
         self.env, self.beta, self.max_turns, self.student_last, self.batch_size, self.seed = env, self._check(beta), max_turns, student_last, batch_size, seed
+        self.mixing = mixing or ByTurn()
         self.envs, self.restarts, self._pool = [], 0, None
 
     def _check(self, beta):
@@ -139,12 +140,20 @@ class RolloutMixer:
             episodes.append(_Episode(index, task, env, history, stream(1), beta, trajectory, expert_turns, *deaths))
         return episodes
 
+    def _actors(self, episodes):
+        "Who takes the next turn of each."
+        scripted = [len(e.trajectory.turns) < e.expert_turns for e in episodes]
+        free = [e for e, s in zip(episodes, scripted) if not s]
+        given = iter(self.mixing([e.history for e in free], [e.share for e in free], [e.coin.random() for e in free]))
+        return ["expert" if s else "teacher" if next(given) else "student" for s in scripted]
+
     def _round(self, active):
         "One turn of every active episode: (slot, why) of those that ended, and the episodes whose engine died."
-        acting, replies, ended, died = defaultdict(list), [], [], []
+        acting, waiting, replies, ended, died = defaultdict(list), [], [], [], []
         for slot, e in active.items():
             if min(p.room(e.history) for p in self.policies.values() if p is not None) < 1: ended.append((slot, "context"))
-            else: acting[e.actor()].append(e)
+            else: waiting.append(e)
+        for e, actor in zip(waiting, self._actors(waiting)): acting[actor].append(e)
         for actor, episodes in sorted(acting.items()):
             for e, r in zip(episodes, self.policies[actor].act([e.history for e in episodes])):
                 text = self.chat.text(r.ids)

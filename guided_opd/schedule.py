@@ -13,6 +13,7 @@ import math
 class Schedule:
     "Probability of a teacher turn by training step. Subclasses define `beta`."
     def __init__(self, **settings):
+        settings = {k: v for k, v in settings.items() if v is not None}
         for k in ("start", "end", "ratio", "value", "target_success"):
             if k in settings and not 0 <= settings[k] <= 1: raise ValueError(f"{k} is {settings[k]}; it is a share and must lie in 0..1.")
         if settings.get("total_steps", 1) < 1: raise ValueError(f"total_steps is {settings['total_steps']}; it must be 1 or more.")
@@ -24,7 +25,8 @@ class Schedule:
         raise NotImplementedError
 
     def __call__(self, step): return self.beta(step)
-    def observe(self, success:float # share of this step's training rollouts that succeeded
+    def observe(self, success:float,          # share of this step's training rollouts that succeeded
+                drift:float|None=None         # mean reverse KL of the student's tokens in them, nats; None: it had no turn
                ): "Called once after each step's rollouts; only closed-loop schedules use it."
     def state_dict(self) -> dict: return {}
     def load_state_dict(self, state:dict): pass
@@ -84,19 +86,25 @@ cosine, linear, exponential, staircase, constant = Cosine, Linear, Exponential, 
 # %% ../nbs/01_schedule.ipynb #4ec928e7
 class Adaptive(Schedule):
     def __init__(self,
-        target_success:float,     # share of successful training rollouts to hold
-        start:float=1.0,          # β at step 0
-        gain:float=0.1,           # change of β a step for an error of 1 in success
-        smoothing:float=0.8):     # weight of the past in the running success
-        super().__init__(target_success=target_success, start=start, gain=gain, smoothing=smoothing)
-        self.current, self.success = start, target_success
-    def beta(self, step): return self.current
-    def observe(self, success):
-        s = self.settings
-        self.success = s["smoothing"]*self.success + (1 - s["smoothing"])*success
-        self.current = min(1., max(0., self.current - s["gain"]*(self.success - s["target_success"])))
-    def state_dict(self): return dict(current=self.current, success=self.success)
-    def load_state_dict(self, state): self.current, self.success = state["current"], state["success"]
+        target_success:float|None=None, # share of successful training rollouts to hold
+        start:float=1.0,                # β at step 0
+        gain:float=0.1,                 # change of β a step for an error of 1: in success, or in drift as a share of its target
+        smoothing:float=0.8,            # weight of the past in the running measurement
+        target_drift:float|None=None,   # reverse KL of the student's tokens to hold instead, nats
+        total_steps:int|None=None,      # optimiser updates in the whole run; None: β never ends
+        ratio:float|None=None):         # share of them after which β is 0
+        if (target_success is None) == (target_drift is None) or (target_drift is not None and not target_drift > 0): raise ValueError("adaptive holds either target_success (0..1) or target_drift (nats, above 0): give one of them.")
+        if (total_steps is None) != (ratio is None): raise ValueError("total_steps and ratio belong together: give both, or neither.")
+        super().__init__(target_success=target_success, start=start, gain=gain, smoothing=smoothing, target_drift=target_drift, total_steps=total_steps, ratio=ratio)
+        self.current, self.seen = start, target_success if target_drift is None else target_drift
+    def beta(self, step): return 0. if "ratio" in self.settings and step >= self.settings["ratio"]*self.settings["total_steps"] else self.current
+    def observe(self, success, drift=None):
+        s, by_drift = self.settings, "target_drift" in self.settings
+        self.seen = s["smoothing"]*self.seen + (1 - s["smoothing"])*((drift or 0.) if by_drift else success)
+        better = max(-1., 1 - self.seen/s["target_drift"]) if by_drift else self.seen - s["target_success"]
+        self.current = min(1., max(0., self.current - s["gain"]*better))
+    def state_dict(self): return dict(current=self.current, seen=self.seen)
+    def load_state_dict(self, state): self.current, self.seen = state["current"], state["seen"]
 
 adaptive = Adaptive
 

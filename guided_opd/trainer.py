@@ -18,12 +18,13 @@ from tqdm.auto import tqdm
 from .chat import check_same_tokenizer
 from .evaluate import evaluate, summarise
 from .losses import DIVERGENCES, STUDENT, token_weights
+from .mixing import MIXING
 from .optimiser import OPTIMISERS, make_optimiser
 from .protocol import protocol
 from .rollout import RolloutMixer
 from .ranks import Ranks
 from .runfolder import _fsync, atomic_folder, checkpoints, load_weights, read_jsonl, write_json
-from .schedule import Schedule, constant, cosine
+from .schedule import SCHEDULES, Schedule, adaptive, constant
 from .scoring import batches, collate, divergence, look, record, rows
 from .trajectory import append_trajectories, read_trajectories
 
@@ -43,7 +44,12 @@ class GuidedOPDConfig:
     final_lr:float=0.1            # share of `lr` left at the last step (linear decay)
     weight_decay:float=0.0        # of the optimiser
     max_grad_norm:float=1.0       # gradients are clipped to this norm
+    guidance:str="cosine"         # schedule of β for "guided": cosine, linear, exponential, staircase, constant or adaptive
+    beta_start:float=1.0          # β at step 0; the value of "constant"
     ratio:float=0.8               # share of the steps over which guidance decays and TCOD's k grows
+    target_success:float=0.5      # share of successful training rollouts that "adaptive" guidance holds
+    target_drift:float|None=None  # "adaptive" holds this reverse KL of the student's tokens instead, nats
+    mixing:str="turn"             # which turns are the teacher's, at the same share: a coin for each "turn", for each "trajectory", or those of its greatest "doubt"
     temperature:float=1.0         # of training rollouts
     max_turns:int|None=None       # end training rollouts after this many turns; None leaves it to the environment
     protocol:str="transcript"     # "transcript" (ours), or "paper": the published baselines' prompts, limits and temperatures (see `protocol`)
@@ -69,7 +75,9 @@ class GuidedOPDConfig:
         for least, names in ((1, ("steps", "rollouts_per_step", "batch_size", "max_tokens", "save_every", "eval_episodes", "max_turns")), (0, ("warmup_steps", "weight_decay", "window", "lora_rank", "eval_every", "keep_trajectories", "seed", "cache_gib"))):
             for k in names:
                 if (v := getattr(self, k)) is not None and not v >= least: raise ValueError(f"{k} is {v}; it must be {least} or more.")
-        for k in ("ratio", "final_lr"):
+        for k, known in (("guidance", SCHEDULES), ("mixing", MIXING)):
+            if getattr(self, k) not in known: raise ValueError(f"{k} is {getattr(self, k)!r}; choose one of {', '.join(known)}.")
+        for k in ("ratio", "final_lr", "beta_start", "target_success"):
             if not 0 <= getattr(self, k) <= 1: raise ValueError(f"{k} is {getattr(self, k)}; it is a share and must lie in 0..1.")
         if protocol(self.protocol).name == "paper": self.history = "window"
         if self.optimiser not in OPTIMISERS: raise ValueError(f"There is no optimiser {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}.")
@@ -81,7 +89,10 @@ class GuidedOPDConfig:
 
     def schedule(self) -> Schedule:
         "The method's default schedule of guidance."
-        return cosine(self.steps, self.ratio) if self.method == "guided" else constant(1. if self.method == "sft" else 0.)
+        if self.method != "guided": return constant(1. if self.method == "sft" else 0.)
+        if self.guidance == "constant": return constant(self.beta_start)
+        if self.guidance == "adaptive": return adaptive(self.target_success if self.target_drift is None else None, self.beta_start, target_drift=self.target_drift, total_steps=self.steps, ratio=self.ratio)
+        return SCHEDULES[self.guidance](self.steps, self.ratio, self.beta_start)
 
     def growing_turns(self, step:int,  # updates done
                       horizon:int      # turns of a full episode
@@ -110,7 +121,7 @@ class GuidedOPD:
         self.config = c = config or GuidedOPDConfig(**settings)
         check_same_tokenizer(student.tokenizer, teacher.tokenizer)
         self.student, self.teacher, self.env, self.run = student, teacher, env, Path(run)
-        self.schedule = schedule or c.schedule()
+        self.schedule, self.mixing = schedule or c.schedule(), MIXING[c.mixing](teacher)
         if c.lora_rank and not hasattr(student.model, "peft_config"): student.add_lora(c.lora_rank, c.seed)
         if (model := getattr(teacher, "model", student.model)) is not student.model: model.requires_grad_(False)
         self.max_tokens, self.batch_size = c.max_tokens, c.batch_size      # smaller once memory has run out
@@ -121,7 +132,8 @@ class GuidedOPD:
         self.optimiser = make_optimiser(c.optimiser, student.model, c.lr, c.weight_decay)
         self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
         self.ranks, self.step = Ranks(), 0
-        self.mixer = RolloutMixer(student, teacher, env, chat=self.chat, batch_size=c.batch_size, seed=c.seed, student_last=1 if c.method == "tcod_b2f" else None)
+        if self.ranks.size > 1 and c.mixing == "doubt": raise ValueError("mixing='doubt' compares the turns of all episodes with each other, which several processes cannot: choose 'turn' or 'trajectory', or train in one process.")
+        self.mixer = RolloutMixer(student, teacher, env, chat=self.chat, batch_size=c.batch_size, seed=c.seed, mixing=self.mixing, student_last=1 if c.method == "tcod_b2f" else None)
         self.examiner = RolloutMixer(student, None, env, chat=self.chat, batch_size=c.batch_size)
         self.examiner.envs = self.mixer.envs                  # one set of engines, as long as the training lives
         student.cache_gib = teacher.cache_gib = c.cache_gib
@@ -155,9 +167,11 @@ class GuidedOPD:
 
     def roll_out(self, step:int):
         "This step's trajectories; each rank plays its share."
-        return self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step)))
+        before = self.mixing.state_dict()
+        return self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step, before)))
 
-    def _roll_out(self, step):
+    def _roll_out(self, step, mixing_state):
+        self.mixing.load_state_dict(mixing_state)
         c, horizon = self.config, self.max_turns or getattr(self.env, "max_turns", 30)
         k = c.growing_turns(step, horizon)
         self.student.temperature = self.teacher.temperature = c.temperature
@@ -252,7 +266,7 @@ class GuidedOPD:
         beta = self.schedule(step)
         metrics = self.update(trajectories, step)
         updated = time.perf_counter()
-        self.schedule.observe(done.success)
+        self.schedule.observe(done.success, metrics["kl_student"])
         self.step += 1
         metrics = dict(step=self.step, beta=beta, **metrics, success=done.success, score=done.score, turns=done.turns, invalid=done.invalid,
                        seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 6))
@@ -297,7 +311,7 @@ class GuidedOPD:
             with atomic_folder(place) as folder:
                 self.student.model.save_pretrained(folder/"student", **(dict(selected_adapters=["default"]) if hasattr(self.student.model, "peft_config") else {})); self.student.tokenizer.save_pretrained(folder/"student")
                 with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state()), f)
-                (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict())))
+                (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict(), mixing=self.mixing.state_dict())))
         except Exception as e:     # each library has an error of its own for a full disk; the first in the chain says why
             why, whole = e, [p.name for p in checkpoints(self.run)]
             while why.__context__: why = why.__context__
@@ -356,6 +370,6 @@ class GuidedOPD:
         self.optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["rng"].cpu())
         self.step = state["step"]
-        self.schedule.load_state_dict(state["schedule"])
+        self.schedule.load_state_dict(state["schedule"]); self.mixing.load_state_dict(state.get("mixing", {}))
 
 def _difference(old, new): return ", ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted({*old, *new}) if old.get(k) != new.get(k))

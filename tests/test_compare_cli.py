@@ -99,7 +99,7 @@ def models(tmp_path_factory):
 
 def test_help_reads_well_and_needs_no_torch():
     code = "import sys, guided_opd.cli as c\nfor a in sys.argv[1:]:\n  try: c.main([*a.split(), '--help'])\n  except SystemExit as e: assert not e.code\n  print('=====')\nassert 'torch' not in sys.modules"
-    commands = ["", "demo", "train", "evaluate", "compare", "report", "envs", "pocket", "doctor"]
+    commands = ["", "demo", "plan", "train", "evaluate", "compare", "report", "envs", "pocket", "doctor"]
     done = subprocess.run([sys.executable, "-c", code, *commands], capture_output=True, text=True, env=dict(os.environ, COLUMNS="100"))
     assert done.returncode == 0, done.stderr
     pages = dict(zip(commands, done.stdout.split("=====\n")))
@@ -115,7 +115,7 @@ def test_the_module_is_the_command():
     run = lambda *args: subprocess.run([sys.executable, "-m", "guided_opd.cli", *args], capture_output=True, text=True)
     done = run("--version")
     assert done.returncode == 0 and done.stdout.strip().count(".") == 2
-    for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate"]):
+    for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate", "a", "b"]):
         done = run(*args)
         assert done.returncode == 2 and done.stdout == "" and "usage:" in done.stderr and "Traceback" not in done.stderr
     done = run("train", "--method", "dpo")
@@ -163,6 +163,14 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert code == 0 and "1 episodes · temperature 1" in said, said
     [t] = read_trajectories(out)
     assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}
+
+
+def test_pocket_models_play_what_they_were_made_for(models):
+    pytest.importorskip("scienceworld")
+    from guided_opd.cli import _env, _parser
+    types = lambda *args: _env(_parser().parse_args([*map(str, args), "--env", "scienceworld"])).settings["task_types"]
+    assert types("compare") == types("train") == types("evaluate", "pocket:teacher") == types("evaluate", models/"student", "--task-types", "pocket") == "pocket"
+    assert types("evaluate", models/"student") is None and types("compare", "--task-types", "boil,melt") == ["boil", "melt"]
 
 
 def test_train_with_the_base_as_teacher_and_what_it_needs(tmp_path):

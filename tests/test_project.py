@@ -17,16 +17,16 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 FLOORS = """
 trajectory schedule kernels losses
 envs.base envs.* envs chat protocol
-attention policy remote unsloth
+attention policy mixing remote unsloth
 rollout
 scoring drift evaluate optimiser replay
-runfolder ranks trainer
+runfolder ranks trainer plan presets
 plots view report widgets pocket compare doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.
 HEAVY = "torch transformers tokenizers safetensors accelerate peft unsloth alfworld textworld scienceworld gymnasium spacy rapidfuzz plotly ipywidgets anywidget IPython".split()
-LIGHT = "trajectory schedule doctor".split()
+LIGHT = "trajectory schedule doctor plan".split()
 
 
 def settings():

@@ -55,7 +55,8 @@ def test_the_splits():
     assert env.tasks("train", 30) == [f"{t}/0" for t in TASK_TYPES]
     types = lambda s: {t.split("/")[0] for t in env.tasks(s)}
     assert (types("baseline_train"), types("baseline_test")) == (set(BASELINE_TRAIN), set(BASELINE_TEST)) and (len(BASELINE_TRAIN), len(BASELINE_TEST)) == (17, 13)
-    assert {t.split("/")[0] for t in make_env("scienceworld", task_types="pocket").tasks("test")} == set(POCKET_TASKS)
+    pocket = [set(make_env("scienceworld", task_types="pocket").tasks(s)) for s in ("train", "valid", "test")]
+    assert {t.split("/")[0] for t in pocket[2]} == set(POCKET_TASKS) and len(set.union(*pocket)) == sum(map(len, pocket)), "no variation is in two splits"
     assert make_env("scienceworld", task="boil", variation=3).tasks("test") == make_env("scienceworld", task="boil/3").tasks("train") == ["boil/3"]
     assert make_env("scienceworld", task="boil").tasks("valid", 2) == ["boil/14", "boil/15"]
 
