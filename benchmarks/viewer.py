@@ -1,6 +1,6 @@
 """How much the stepper carries: 10 000 trajectories of 30 turns, 200 in one file, and what LiveRun costs a training.
 
-python benchmarks/viewer.py [--trajectories 10000]
+python benchmarks/viewer.py [--trajectories 10000] [--pairs 8]
 
 The trajectories are copies of a few real episodes of the pocket models, scored with topk=3, each under another task id. The browser part needs chromium and playwright.
 """
@@ -13,6 +13,8 @@ from guided_opd.envs.base import make_env
 from guided_opd.pocket import load_pocket
 from guided_opd.rollout import RolloutMixer
 from guided_opd.scoring import score
+from guided_opd.trainer import GuidedOPD
+from guided_opd.trajectory import mean_se
 from guided_opd.widgets import LiveRun, TrajectoryStepper
 
 
@@ -30,7 +32,7 @@ def write(path, ts, n):
         for i in range(n): f.write(json.dumps(lines[i % len(lines)] | dict(task=f"compact/test/{i}", step=i//40)) + "\n")
 
 def browser(path):
-    "Milliseconds until the page stands, to scroll the table from end to end, to search and to open a row; megabytes of the page."
+    "Milliseconds until the page is parsed, painted and stands, to scroll the table from end to end, to search and to open a row; megabytes of the page."
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage", "--enable-precise-memory-info"])
@@ -40,12 +42,20 @@ def browser(path):
         opened = time.perf_counter() - start
         times = page.evaluate("""async () => {
             const frame = () => new Promise(requestAnimationFrame), clock = async f => { const t = performance.now(); await f(); await frame(); return performance.now() - t; };
-            const view = document.querySelector('.window'), input = document.querySelector('.find input');
+            const view = document.querySelector('.window');
             let worst = 0;
             for (let i = 0; i <= 40; i++) { const ms = await clock(() => { view.scrollTop = view.scrollHeight*i/40; }); worst = Math.max(worst, ms); }
             const sort = await clock(() => document.querySelector('[role=columnheader].max button').click());
             const step = await clock(() => document.dispatchEvent(new KeyboardEvent('keydown', { key: 'j', bubbles: true })));
-            return { worst, sort, step, rows: document.querySelectorAll('.rows .row').length, mb: performance.memory.usedJSHeapSize/1e6 };
+            const paint = performance.getEntriesByName('first-contentful-paint')[0]?.startTime, parsed = performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd;
+            const result = { worst, sort, step, rows: document.querySelectorAll('.rows .row').length, mb: performance.memory.usedJSHeapSize/1e6 };
+            const input = document.querySelector('.find input');
+            input.value = 'cabinet 1';
+            const found = document.querySelector('.find summary .soft'), asked = performance.now();
+            input.dispatchEvent(new Event('input'));
+            while (!/ of /.test(found.textContent) || found.textContent.startsWith('0 ')) { await frame(); if (performance.now() - asked > 5000) break; }
+            const search = performance.now() - asked;
+            return { paint, parsed, search, ...result };
         }""")
         b.close()
     return dict(opened=1000*opened, **times)
@@ -53,7 +63,8 @@ def browser(path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--trajectories", type=int, default=10_000)
-    n = p.parse_args().trajectories
+    p.add_argument("--pairs", type=int, default=8, help="trainings with and without LiveRun")
+    n, pairs = vars(p.parse_args()).values()
     torch.set_num_threads(1)
     ts, tokenizer = episodes()
     with tempfile.TemporaryDirectory() as d:
@@ -71,7 +82,7 @@ def main():
         def in_browser(name, keep):
             out = stepper.to_html(d/"view.html", keep)
             r = browser(out)
-            print(f"\n| {name} ({out.stat().st_size/1e6:.1f} MB) | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| one step | {r['step']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
+            print(f"\n| {name} ({out.stat().st_size/1e6:.1f} MB) | |\n|---|--:|\n| opened: parsed, first painted (chromium's timings) | {r['parsed']:.0f} ms, {r['paint']:.0f} ms |\n| opened, until a turn is drawn (wall clock of the driver) | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| searching all that was said, the first time | {r['search']:.0f} ms |\n| one step | {r['step']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
         if shutil.which("chromium") or shutil.which("google-chrome"):
             in_browser("200 trajectories in one file", range(200))
             # the table of all: the rows of 10 000, the text of the first few
@@ -79,14 +90,22 @@ def main():
             out = write_page(d/"all.html", page("all", dict(view="stepper", index=stepper.index, state=stepper.state, can={}), [stepper.shelf.view(i) for i in range(3)]))
             r = browser(out)
             print(f"\n| the table of {n} | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
-        # LiveRun: what its looks cost, as a share of the time between them; all of it is taken from a training in the same process
-        run = d/"run"; run.mkdir()
-        (run/"config.json").write_text(json.dumps(dict(config=dict(steps=10**6, method="guided"))))
-        live, spent, looks = LiveRun(run, every=1e6, tokenizer=tokenizer), 0., 100
-        for step in range(looks):
-            with open(run/"metrics.jsonl", "a") as f: f.write(json.dumps(dict(step=step + 1, loss=.1, kl_student=.2, kl_teacher=.1, success=.5, beta=.5, student_tokens=500, teacher_tokens=300, seconds_rollout=1., seconds_score=.2, seconds_update=.5)) + "\n")
-            with open(run/"trajectories.jsonl", "a") as f: f.write("\n".join(t.to_json() for t in ts[:4]) + "\n")
-            t = time.process_time(); live.refresh(); spent += time.process_time() - t
-        print(f"\nLiveRun: {1000*spent/looks:.1f} ms of processor time a look with one step and 4 trajectories of 30 turns new each time (mean of {looks}); with a look every {2.0:.0f} s that is {100*spent/looks/2:.2f} % of one core.")
+    live_run(pairs)
+
+def live_run(pairs, steps=6):
+    "The same training with and without LiveRun in its process, alternating: ratio of the seconds."
+    def seconds(d, live):
+        training = GuidedOPD(load_pocket("student_small"), load_pocket("teacher"), make_env("alfworld", max_turns=15), d, method="guided", steps=steps, rollouts_per_step=16, max_turns=15, eval_every=0, seed=0)
+        watch = LiveRun(d, every=.5, tokenizer=training.student.tokenizer) if live else None
+        t = time.perf_counter()
+        training.fit(progress=False)
+        took = time.perf_counter() - t
+        if watch: watch.stop()
+        return took
+    with tempfile.TemporaryDirectory() as d:
+        seconds(Path(d)/"warm", False)
+        times = [[seconds(Path(d)/f"{i}{live}", live) for live in ((False, True) if i % 2 else (True, False))][::1 if i % 2 else -1] for i in range(pairs)]
+    ratio, se = mean_se([b/a for a, b in times])
+    print(f"\nLiveRun, looking every half second (by default every two): {steps} steps took {mean_se([a for a, _ in times])[0]:.2f} s without it and {mean_se([b for _, b in times])[0]:.2f} s with it; ratio {ratio:.3f} ± {se:.3f} (mean of {pairs} pairs, alternating).")
 
 if __name__ == "__main__": main()

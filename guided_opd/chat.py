@@ -15,7 +15,8 @@ CHATML = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_
           "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 def word_tokenizer(words:list[str], # words to keep whole, most frequent first
-                   specials:tuple[str, ...]=("<|endoftext|>", "<|im_start|>", "<|im_end|>")): # the first is for padding, the last ends a turn
+                   specials:tuple[str, ...]=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), # the first is for padding, the last ends a turn
+                   whole:tuple[str, ...]=()): # patterns of what else counts as one word, "▁" for a space
     "A fast tokenizer: listed words are one token, anything else falls back to bytes; ChatML template."
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, Regex
     from transformers import PreTrainedTokenizerFast
@@ -25,7 +26,7 @@ def word_tokenizer(words:list[str], # words to keep whole, most frequent first
     tok = Tokenizer(bpe_free)
     # A word carries the space before it, as in byte-level BPE; "▁" stands for the space.
     tok.normalizer = normalizers.Replace(" ", "▁")
-    tok.pre_tokenizer = pre_tokenizers.Split(Regex(r"▁?\p{L}+|▁?\p{N}|\n|▁|[^\p{L}\p{N}\n▁]"), behavior="isolated")
+    tok.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*whole, r"▁?\p{L}+|▁?\p{N}|\n|▁|[^\p{L}\p{N}\n▁]"])), behavior="isolated")
     tok.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("▁", " ")])
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=specials[0], eos_token=specials[-1], additional_special_tokens=list(specials),
                                    chat_template=CHATML, clean_up_tokenization_spaces=False)

@@ -19,7 +19,9 @@ from .trajectory import mean_se
 
 # %% ../nbs/20_compare.ipynb #4c864c31
 POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=15, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
-                                     settings_of=dict()))   # by method
+                                     settings_of=dict()),   # by method
+                       webshop=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=10, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
+                                    settings_of=dict()))
 
 # %% ../nbs/20_compare.ipynb #60eb618b
 DECODINGS = dict(greedy=0., sampled=1.)

@@ -29,14 +29,15 @@ from .trajectory import Trajectory
 POCKET_TEMPLATE = ("{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|im_end|>{% endfor %}"
                    "{% if add_generation_prompt %}<|assistant|>{% endif %}")
 
-def pocket_tokenizer(texts:list[str] # texts of the environment; words that come at least twice are kept whole
+def pocket_tokenizer(texts:list[str],         # texts of the environment; words that come at least twice are kept whole
+                     whole:tuple[str, ...]=() # patterns of what else counts as one word (see `word_tokenizer`)
                     ):
     "A word-level tokenizer with byte fallback and a chat template, from an environment's texts."
-    plain = word_tokenizer([])
+    plain = word_tokenizer([], whole=whole)
     split = plain.backend_tokenizer.pre_tokenizer.pre_tokenize_str
     count = Counter(word for text in texts for word, _ in split(text.replace(" ", "▁")))
     tokenizer = word_tokenizer([w for w, n in sorted(count.items(), key=lambda x: (-x[1], x[0])) if n > 1],
-                               specials=("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|im_end|>"))
+                               specials=("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|im_end|>"), whole=whole)
     tokenizer.chat_template = POCKET_TEMPLATE
     return tokenizer
 
@@ -93,6 +94,7 @@ class PocketSize:
     tokens:int          # of an update, padding included
     lr:float            # peak learning rate
     recovery:int=0      # further updates on a mixture of disturbed and undisturbed demonstrations, at half the learning rate
+    reading:float=0.    # weight of the loss on what the environment says, beside the loss on the expert's words
 
 @dataclass(frozen=True)
 class PocketRecipe:
@@ -101,6 +103,8 @@ class PocketRecipe:
     settings:dict                # of the environment
     vocabulary:list              # (settings, number of training tasks): where the words come from
     max_new_tokens:int=12        # of a reply
+    whole:tuple[str, ...]=()     # patterns of what else counts as one word (see `word_tokenizer`)
+    elsewhere:tuple[dict, ...]=()# settings that differ in further environments, whose training tasks are demonstrated behind the home's own
 
 POCKET = dict(alfworld=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=1000, updates=400, tokens=2048, lr=6e-3, recovery=200),
@@ -111,7 +115,13 @@ scienceworld=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=200, updates=200, tokens=2048, lr=6e-3),
     student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=200, updates=300, tokens=2048, lr=8e-3),
     teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=814, updates=700, tokens=4096, lr=4e-3, recovery=200)),
-    settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 100)], max_new_tokens=24))
+    settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 100)], max_new_tokens=24),
+webshop=PocketRecipe(dict(
+    student=PocketSize(96, 3, 3, 3, 256, demonstrations=400, updates=250, tokens=2048, lr=6e-3, recovery=100, reading=.5),
+    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=400, updates=250, tokens=2048, lr=8e-3, recovery=100, reading=.5),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=9000, updates=900, tokens=4096, lr=3e-3, recovery=300, reading=.5)),
+    settings=dict(size=200, per_page=4), vocabulary=[(dict(size=200, per_page=4, seed=s), 150 if s else 650) for s in range(13)], max_new_tokens=24,
+    whole=(r"▁?\[SEP\]", r"▁?[A-Za-z]{3}\d{7}"), elsewhere=tuple(dict(seed=s) for s in range(1, 13))))
 
 def pocket_model(size:PocketSize, tokenizer, seed:int=0):
     "A `Qwen3ForCausalLM` with random weights."
@@ -123,7 +133,7 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
 # %% ../nbs/18_pocket.ipynb #441f52f7
-WIDTHS = 192, 256, 320, 512, 768, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out
+WIDTHS = 192, 256, 320, 512, 640, 768, 896, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
     "`updates` batches (ids, targets) of rows of similar length, shuffled anew each epoch; untrained targets are -100."
@@ -161,9 +171,11 @@ def imitate(model, demos:list[Trajectory],
         for g in optimiser.param_groups: g["lr"] = lr*min(1, (step + 1)/min(50, 1 + updates//10))*min(1, 1.6*(1 - step/updates))
         optimiser.zero_grad()
         hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state
+        ahead, pad = torch.nn.functional.pad(ids[:, 1:], (0, 1)), 0
         known = targets != -100
-        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[known]), targets[known].to(device))
-        loss.backward()
+        error = lambda where: torch.nn.functional.cross_entropy(model.lm_head(hidden[where]), ahead[where].to(device))
+        loss = error(known)
+        (loss + size.reading*error(~known & (ahead != pad)) if size.reading else loss).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimiser.step()
         losses.append(loss.item())
@@ -196,12 +208,15 @@ def build(env:str="alfworld",      # environment's name
     recipe = POCKET[env]
     folder, world = Path(folder or POCKET_MODELS/env), make_env(env, **recipe.settings)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = pocket_tokenizer([text for settings, n in recipe.vocabulary for e in [make_env(env, **settings)] for text in environment_texts(e, e.tasks("train", n))])
+    tokenizer = pocket_tokenizer([text for settings, n in recipe.vocabulary for e in [make_env(env, **settings)] for text in environment_texts(e, e.tasks("train", n))], recipe.whole)
     report = json.loads((folder/"build.json").read_text()) if (folder/"build.json").exists() else dict(env=env, seed=seed, words=len(tokenizer), models={})
     pool = None
     for name, size in recipe.sizes.items():
         if name in report["models"]: continue
-        if pool is None: pool = demonstrations(world, tokenizer, world.tasks("train", max(s.demonstrations for n, s in recipe.sizes.items() if n not in report["models"])), progress="demonstrations")
+        if pool is None:
+            most, pool = max(s.demonstrations for n, s in recipe.sizes.items() if n not in report["models"]), []
+            for w in (world, *(make_env(env, **{**recipe.settings, **more}) for more in recipe.elsewhere)):
+                if len(pool) < most: pool += demonstrations(w, tokenizer, w.tasks("train", most - len(pool)), progress="demonstrations")
         started, model, fast = time.time(), pocket_model(size, tokenizer, seed), compiled and name == "teacher"
         losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=fast, progress=f"training {name}")
         if size.recovery:
@@ -210,7 +225,7 @@ def build(env:str="alfworld",      # environment's name
             if name == "teacher":
                 for k, student in enumerate(n for n in report["models"] if n != name):
                     mixture += disturbed_demonstrations(world, tokenizer, tasks, load_pocket(student, env, folder), share=0.4, seed=seed + 1 + k, progress=f"demonstrations disturbed by {student}")
-            losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
+            losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2, reading=0.), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
         policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates + size.recovery,

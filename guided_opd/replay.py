@@ -54,20 +54,22 @@ def ask(trajectory:Trajectory, turn:int, # index of the turn
         chat:Chat|None=None,             # None: the policy's own tokenizer and template
         n:int=4,                         # samples besides the greedy reply
         temperature:float=1.0,           # of the samples
-        seed:int=0
+        seed:int=0,
+        others:dict|None=None            # policies by name, whose log-prob of these replies is told, too
        ) -> dict:
-    "What `policy` would have said: `greedy` and `samples` (each `text`, `action`, `logprob`, samples with their `count`), and `done`, its log-prob of what was said (nats)."
-    chat, said = chat or Chat(policy.tokenizer), lambda r: dict(text=chat.text(r.ids), action=parse_action(chat.text(r.ids)))
-    context = context_ids(trajectory, turn)
+    "What `policy` would have said: `greedy` and `samples` (each `text`, `action`, `logprob`, those of `others` in `by`, samples with their `count`), and `done`, its log-prob of what was said (nats)."
+    chat = chat or Chat(policy.tokenizer)
     if not 0 <= turn < len(trajectory.turns): raise ValueError(f"There is no turn {turn}; the episode has {len(trajectory.turns)}.")
-    prob = lambda ids: None if (x := reply_logprob(policy, context, ids)) is None else round(x, 4)
+    context = context_ids(trajectory, turn)
+    prob = lambda ids, of=policy: None if (x := reply_logprob(of, context, ids)) is None else round(x, 4)
+    said = lambda r: dict(text=(text := chat.text(r.ids)), action=parse_action(text), logprob=prob(r.ids), by={name: prob(r.ids, p) for name, p in (others or {}).items()})
     greedy = _act(policy, [_waiting(chat, trajectory, turn, 0)], 0.)[0]
     samples = {}
     if n:
         for r in _act(policy, [_waiting(chat, trajectory, turn, i, np.random.default_rng([seed, turn, i])) for i in range(n)], temperature):
             samples.setdefault(tuple(r.ids), [r, 0])[1] += 1
-    return dict(greedy=said(greedy) | dict(logprob=prob(greedy.ids)), done=prob(trajectory.turns[turn].reply_ids), temperature=temperature,
-                samples=[said(r) | dict(logprob=prob(r.ids), count=c) for r, c in sorted(samples.values(), key=lambda x: -x[1])])
+    return dict(greedy=said(greedy), done=prob(trajectory.turns[turn].reply_ids), temperature=temperature,
+                samples=[said(r) | dict(count=c) for r, c in sorted(samples.values(), key=lambda x: -x[1])])
 
 # %% ../nbs/14b_replay.ipynb #2ab5982a
 @dataclass

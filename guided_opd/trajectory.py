@@ -38,6 +38,7 @@ class Turn:
     reward: float = 0.0      # the environment's reward for the action
     score: float = 0.0       # the environment's score after the action, 0..1
     trained: bool = True     # does this turn enter the loss?
+    beta: float|None = None  # probability with which the turn was the teacher's, where it differs by turn; None: the trajectory's
     measures: dict[str, list[float]] = field(default_factory=dict) # per-token measures by name, filled by scoring (nats)
     topk: dict[str, list] = field(default_factory=dict) # "student" and "teacher": for each token the likeliest [id, log-prob in nats], filled by scoring when asked
 
@@ -92,7 +93,8 @@ class Trajectory:
         "One line of JSON, with the format's version."
         d = asdict(self)
         for t in d["turns"]:
-            if not t["topk"]: del t["topk"]   # most files have none
+            for k in ("topk", "beta"):        # most files have none
+                if not t[k] and t[k] != 0: del t[k]
         line = json.dumps(dict(version=FORMAT_VERSION, **d), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return line.encode(errors="backslashreplace").decode()   # half a surrogate pair is no UTF-8; its escape is JSON
 

@@ -7,7 +7,7 @@ __all__ = ['VIEW_VERSION', 'COLUMNS', 'MODULES', 'token_texts', 'decoder', 'task
            'index_row', 'Shelf', 'asset', 'front_end', 'front_css', 'safe_json', 'page', 'write_page']
 
 # %% ../nbs/16b_view.ipynb #39bc086f
-import html, json, math, os, re
+import html, json, math, os, re, zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -71,7 +71,7 @@ def turn_view(u:Turn, decode, words:dict # text of each id that occurs among the
     "A turn for the front end."
     try: tokens = token_texts(decode, u.reply_ids) if decode else None
     except Exception: tokens = None
-    d = dict(actor=u.actor, observation=u.observation, reply=u.reply, action=u.action, stop=u.stop, valid=u.valid, score=round(u.score, 4), trained=u.trained,
+    d = dict(actor=u.actor, observation=u.observation, reply=u.reply, action=u.action, stop=u.stop, valid=u.valid, score=round(u.score, 4), trained=u.trained, beta=u.beta,
              means={k: round(m, 4) for k in u.measures if (m := u.mean(k)) is not None}, tokens=tokens, measures={k: _round(v) for k, v in u.measures.items()} if tokens else {})
     if tokens and u.topk:
         d["topk"] = u.topk
@@ -95,7 +95,7 @@ def index_row(t:Trajectory, label:str="", note:str="", fork=None # [index, turn]
     return [t.task, task_kind(t), goal(t), label, note, t.step, round(t.beta, 3), t.success, round(t.score, 3), len(t.turns), "".join(u.actor[0] for u in t.turns), sum(u.valid for u in t.turns),
             [None if (m := u.mean("reverse_kl")) is None else round(m, 3) for u in t.turns], fork]
 
-def _texts(t): return "\n".join([t.task, goal(t), *(u.action for u in t.turns)]).lower()
+def _texts(t): return zlib.compress("\n".join([t.task, goal(t), *(x for u in t.turns for x in (u.observation, u.reply, u.action)), t.final_observation]).lower().encode(errors="replace"), 1)
 
 class Shelf:
     "Trajectories and their index."
@@ -177,8 +177,9 @@ class Shelf:
         return v
 
     def search(self, text:str) -> list[int]:
-        "Indices of trajectories whose task, goal or actions contain a text."
-        return [i for i, t in enumerate(self.texts) if text.lower() in t]
+        "Indices of trajectories in whose task, goal, observations, replies or actions a text occurs."
+        want = text.lower().encode(errors="replace")
+        return [i for i, t in enumerate(self.texts) if want in zlib.decompress(t)]
 
 # %% ../nbs/16b_view.ipynb #d42d4fd0
 MODULES = "pure.mjs", "dom.mjs", "timeline.mjs", "turn.mjs", "table.mjs", "stepper.mjs", "explorer.mjs", "report.mjs", "front.mjs"

@@ -79,7 +79,7 @@ class TrajectoryStepper(anywidget.AnyWidget):
         "What each model at hand would have said there; also kept for the file. See `replay.ask`."
         index, turn = self.state["trajectory"] if index is None else index, self.state["turn"] if turn is None else turn
         if not self.policies: raise ValueError("There is no model to ask: pass student= and teacher=.")
-        answers = {name: ask(self.shelf[index], turn, p, self.chat, n=n, seed=seed) for name, p in list(self.policies.items())[::-1]}
+        answers = {name: ask(self.shelf[index], turn, p, self.chat, n=n, seed=seed, others={k: q for k, q in self.policies.items() if q is not p}) for name, p in list(self.policies.items())[::-1]}
         self.shelf.asked.setdefault(index, {})[turn] = answers
         return answers
 
@@ -129,7 +129,7 @@ class LiveRun(TrajectoryStepper):
     live = traitlets.Dict().tag(sync=True)
 
     def __init__(self, run:str|os.PathLike, # folder of a run; it need not be there yet
-                 every:float=2.0,           # seconds between looks
+                 every:float=2.0,           # seconds between looks; longer where a look takes more than a hundredth of that
                  **settings):               # of `TrajectoryStepper`
         self.run, self.every = Path(run), every
         self._offset, self._rows, self._stop = 0, [], threading.Event()
@@ -179,10 +179,13 @@ class LiveRun(TrajectoryStepper):
         return [{x: r[x] for x in keys if x in r} for i, r in enumerate(self._rows) if i % k == 0 or "eval_success" in r or i == len(self._rows) - 1]
 
     def _watch(self):
-        while not self._stop.wait(self.every):
+        pause = self.every
+        while not self._stop.wait(pause):
+            began = time.thread_time()
             try:
                 if not self.refresh(): break
             except (OSError, ValueError): continue       # half-written; the next look sees it whole
+            finally: pause = max(self.every, 100*(time.thread_time() - began))     # the training in this process keeps 99 % of the time
 
     def stop(self): "Stop watching."; self._stop.set()
     def _more(self): return dict(live=self.live)

@@ -82,3 +82,35 @@ def test_demo_runs_and_writes_its_report(tmp_path):
     assert {r["method"] for r in table} == {"teacher", "cold start", "opd", "guided"}
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)     # everything is done already
     assert again.returncode == 0 and done.stdout.split("| method")[1].split("\n\n")[0] == again.stdout.split("| method")[1].split("\n\n")[0]
+
+
+def test_a_shop_is_learned_in_several_catalogues_and_its_ids_are_words(tmp_path, monkeypatch):
+    recipe, seen = POCKET["webshop"], []
+    tiny = dict(hidden=32, layers=1, heads=1, kv_heads=1, mlp=32, updates=2, tokens=1024, lr=1e-3, recovery=0)
+    home = dict(size=30, per_page=2)
+    there = len(make_env("webshop", **home).tasks("train"))
+    monkeypatch.setitem(pocket.POCKET, "webshop", replace(recipe, settings=home, elsewhere=(dict(seed=1),), vocabulary=[(dict(home, seed=s), 20) for s in (0, 1)],
+        sizes=dict(teacher=replace(recipe.sizes["teacher"], **tiny, demonstrations=there + 3))))
+    real = pocket.imitate
+    monkeypatch.setattr(pocket, "imitate", lambda model, demos, *a, **kw: seen.extend(demos) or real(model, demos, *a, **kw))
+    build("webshop", tmp_path, test_episodes=2, compiled=False)
+    assert len(seen) == there + 3 and all(t.success for t in seen)
+    shown = lambda t: {w for u in t.turns for w in u.observation.split() if w.startswith("GEN")}
+    tokenizer = load_pocket("teacher", "webshop", tmp_path).tokenizer
+    text = "Page 1 (Total results: 24) [SEP] GEN0000020 [SEP] click[gen0000020]"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert {"▁[SEP]", *(f"▁{w}" for w in shown(seen[0]))} <= set(tokenizer.get_vocab()) and shown(seen[0])
+
+
+def test_reading_trains_on_what_the_environment_says(env):
+    "With `reading` the loss on observations falls too; without it the same updates leave it high."
+    words = pocket.pocket_tokenizer(pocket.environment_texts(env, env.tasks("train", 4)))
+    demos = pocket.demonstrations(env, words, env.tasks("train", 4))
+    def surprise(reading):
+        size = pocket.PocketSize(32, 1, 1, 1, 64, demonstrations=4, updates=25, tokens=1024, lr=1e-2, reading=reading)
+        model = pocket.pocket_model(size, words)
+        said = pocket.imitate(model, demos, size)[-1]
+        ids = torch.tensor([words.encode(demos[0].turns[0].observation)])
+        with torch.no_grad(): return said, torch.nn.functional.cross_entropy(model(ids).logits[0, :-1], ids[0, 1:]).item()
+    (with_, read), (without, unread) = surprise(.5), surprise(0.)
+    assert read < .7*unread and with_ < 4 and without < 4, (with_, read, without, unread)

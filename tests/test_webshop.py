@@ -131,6 +131,31 @@ def load(name, disable): return lambda text: calls.append(text) or [T(text=w, po
     assert sys.modules["spacy"].calls == ["red Shoe"]
     monkeypatch.delitem(sys.modules, "spacy")
 
+def test_nouns_come_from_a_pipeline_of_spacy(tmp_path):
+    "spaCy itself, with a pipeline of rules installed under the name of its small English model, which is no package of PyPI."
+    pytest.importorskip("spacy", reason="needs spacy")
+    code = """
+import sys, spacy
+from pathlib import Path
+site = Path(sys.argv[1])
+nlp = spacy.blank("en")
+nlp.add_pipe("attribute_ruler").add(patterns=[[{"LOWER": {"IN": ["shoe", "lamp"]}}]], attrs={"POS": "NOUN"})
+nlp.get_pipe("attribute_ruler").add(patterns=[[{"LOWER": "belnor"}]], attrs={"POS": "PROPN"})
+nlp.meta["name"] = "core_web_sm"
+(site/"en_core_web_sm").mkdir()
+nlp.to_disk(site/"en_core_web_sm"/"en_core_web_sm-0.0.0")
+(site/"en_core_web_sm"/"meta.json").write_text((site/"en_core_web_sm"/"en_core_web_sm-0.0.0"/"meta.json").read_text())
+(site/"en_core_web_sm"/"__init__.py").write_text("from spacy.util import load_model_from_init_py\\n__version__ = '0.0.0'\\ndef load(**kw): return load_model_from_init_py(__file__, **kw)\\n")
+(site/"en_core_web_sm-0.0.0.dist-info").mkdir()
+(site/"en_core_web_sm-0.0.0.dist-info"/"METADATA").write_text("Metadata-Version: 2.1\\nName: en_core_web_sm\\nVersion: 0.0.0\\n")
+sys.path.insert(0, str(site))
+from guided_opd.envs.webshop_reward import Nouns
+nouns = Nouns()
+print(nouns("B1", "Belnor red Shoe for a Lamp"), nouns.source)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == "['belnor', 'shoe', 'lamp'] spacy", done.stdout + done.stderr[-1500:]
+
 
 # --- actions
 
@@ -145,6 +170,17 @@ def test_search_works_from_every_page(env):
 def test_pages_have_no_end(env):
     out = play(env, 0, ["search[shirt]"]+["click[next >]"]*9+["click[< prev]"]*9)
     assert "Page 10 (" in out[9][0] and out[0][0] == out[-1][0]
+
+@pytest.mark.parametrize("per_page", [1, 4, 10, 60])
+def test_pages_of_any_size_show_the_same_products(env, per_page):
+    other = WebShop(PRODUCTS, ATTRIBUTES, per_page=per_page, max_turns=100)
+    assert env.per_page == 10 and other.copy().per_page == per_page
+    env.reset(options={"task": 0})
+    total = int(env.step("search[shirt]")[0].split("Total results: ")[1].split(")")[0])
+    shown = lambda e: [c for i in range(-(-total//e.per_page)) for c in (e.step("click[next >]") if i else e.step("search[shirt]"))[4]["available_actions"]["clickables"] if c.startswith("gen")]
+    other.reset(options={"task": 0})
+    assert shown(other) == shown(env) and len(set(shown(env))) == total
+    with pytest.raises(ValueError, match="per_page must be at least 1"): WebShop(PRODUCTS, ATTRIBUTES, per_page=0)
 
 def test_html_is_text(env):
     evil = dict(PRODUCTS[0], asin="EVIL", name="<b>Bold</b> & <script>alert(1)</script> tee", customization_options={"Color": [{"value": "<i>red</i>"}]})
@@ -236,6 +272,16 @@ def test_expert_carries_on_from_anywhere(env):
         obs, expert, done, n = out[-1][0], env.expert(), False, 0
         while not done: obs, reward, done, _, info = env.step(expert.act(obs)); n += 1
         assert reward == 1 and n <= 12
+
+def test_expert_buys_what_is_open_if_it_is_as_good():
+    "A twin of the product that the expert would take, opened by somebody else."
+    twin = dict(PRODUCTS[9], asin="TWIN")
+    env = WebShop([*PRODUCTS, twin], ATTRIBUTES, goals=[g for g in WebShop(PRODUCTS, ATTRIBUTES).goals if g["asin"] == PRODUCTS[9]["asin"]], prices={p["asin"]: 1. for p in [*PRODUCTS, twin]})
+    obs, expert = play(env, 0, [f"search[{twin['name']}]", "click[twin]"])[-1][0], env.expert()
+    for _ in range(4):
+        obs, reward, done, _, info = env.step(expert.act(obs))
+        if done: break
+    assert reward == 1 and info["bought"]["asin"] == "TWIN"
 
 def test_generated_catalogue_is_lazy():
     t = time.perf_counter()

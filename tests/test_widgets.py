@@ -136,6 +136,8 @@ def test_measure_scale_and_threshold(page):
 def test_answers_branch_and_comparison_are_in_the_file(page):
     said = page.page.locator("[data-panel=ask]").inner_text()
     assert "the teacher would say" in said and "It gives what was said" in said and "samples" in said
+    answers = first(page)["turns"][1]["asked"]
+    assert answers["teacher"]["greedy"]["by"]["student"] <= 0 and answers["student"]["greedy"]["by"]["teacher"] <= 0 and re.search(r"greedy · student [<\d]", said) and re.search(r"greedy · teacher [<\d]", said)
     page.page.select_option("[data-tool=beside]", index=1)
     page.page.wait_for_selector(".fork")
     assert page.count(".turn") == 2 and page.count(".ended") == 4 and "branch of trajectory 1 at turn 3" in page.page.inner_text(".episode-head")
@@ -152,6 +154,8 @@ def test_answers_branch_and_comparison_are_in_the_file(page):
 
 def test_table_finds(page):
     assert page.count(".rows .row") == 5
+    page.page.fill(".find input[type=search]", first(page)["turns"][1]["observation"][5:40].upper())     # what the environment said
+    page.page.wait_for_selector("text=/[1-4] of 5/")
     page.page.fill(".find input[type=search]", "test/7")
     page.page.wait_for_selector("text=2 of 5")
     page.page.fill(".find input[type=search]", first(page)["turns"][3]["action"])
@@ -285,6 +289,62 @@ def test_a_prefix_that_differs_is_shown(browser, tmp_path):
     page.page.locator(".episode-head summary").click()
     assert page.page.locator(".differ .observation").all_text_contents() == [x for d in stepper.shelf.branches[i]["differences"] for x in (d["recorded"], d["now"])]
     page.check(); page.close()
+
+
+def java():
+    from guided_opd.envs import scienceworld_worker
+    try: return bool(scienceworld_worker.find_java())
+    except Exception: return False
+
+@pytest.mark.parametrize("name", ["scienceworld", "webshop"])
+def test_other_environments_are_stepped_asked_and_branched(name, browser, tmp_path):
+    "The expert's turns replayed, then random models: long observations, many tokens, actions with brackets."
+    if name == "scienceworld" and not java(): pytest.skip("needs java, version 8 or newer")
+    from helpers import policy
+    student, teacher = policy(0, positions=2**15), policy(1, "teacher", positions=2**15)
+    env = make_env(name, max_turns=12, **(dict(task_types="find-living-thing") if name == "scienceworld" else {}))
+    task = env.tasks("test", 1)
+    t = RolloutMixer(student, teacher, env, beta=.5, student_last=3, max_turns=2)(task)[0]
+    assert t.turns[0].actor == "expert" and len(t.turns) >= 3
+    if name == "webshop": assert any(u.action.startswith("click[") for u in t.turns)
+    score(student, teacher, [t], topk=3)
+    real, t.turns[1].observation = t.turns[1].observation, "What an engine that rolls dice said once."
+    stepper = TrajectoryStepper([t], student, teacher, env, turn=len(t.turns) - 1)
+    answers = stepper.ask(n=1)
+    assert set(answers["teacher"]["greedy"]["by"]) == {"student"} and set(answers["student"]["greedy"]["by"]) == {"teacher"}
+    typed = stepper.branch(turn=1, reply=t.turns[1].action, then="student", max_turns=3)
+    swapped = stepper.branch(turn=2, first="teacher", then="teacher", max_turns=3)
+    for i in (typed, swapped): assert dict(turn=1, recorded=t.turns[1].observation, now=real) in stepper.shelf.branches[i]["differences"]
+    assert stepper.shelf[typed].turns[1].action == t.turns[1].action and stepper.shelf[typed].turns[1].valid
+    page = Page(browser, stepper.go(beside=swapped).to_html(tmp_path/"v.html"), ready=".turn >> nth=1", viewport=dict(width=400, height=900))
+    assert "answered otherwise in" in page.page.inner_text(".episode-head") and "the teacher would say" in page.page.inner_text("[data-panel=ask]")
+    page.page.locator(".lanes").press("Home")
+    for i, u in enumerate(t.turns):
+        seen = page.page.locator(".turn").first
+        assert seen.locator(".observation").first.text_content() == u.observation
+        assert "".join(seen.locator(".reply .token").all_text_contents()).startswith(u.reply.replace("\n", "↵\n"))
+        page.page.keyboard.press("j")
+    page.page.fill(".find input[type=search]", "rolls DICE")
+    page.page.wait_for_selector("text=1 of 3")      # the branches saw what the engine says now
+    assert page.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.check(); page.close()
+
+def test_guidance_by_turn_is_a_track(browser, tmp_path):
+    from helpers import Corridor, policy
+    student, teacher = policy(0), policy(1, "teacher")
+    ts = RolloutMixer(student, teacher, Corridor(), beta=lambda turn: [1., .25, 0.][min(turn, 2)], seed=3)(["train/8"])
+    assert [u.beta for u in ts[0].turns][:3] == [1., .25, 0.] and Trajectory.from_json(ts[0].to_json()) == ts[0]
+    page = Page(browser, TrajectoryStepper(ts).to_html(tmp_path/"v.html"), ready=".turn")
+    assert page.count(".score.beta") == 1 and "β, probability of a teacher turn" in page.page.inner_text(".lanes-box")
+    page.check(); page.close()
+
+def test_a_screen_reader_understands_the_page(page):
+    "Chromium's accessibility tree: what is there, by role and name."
+    seen = page.page.locator(".guided-opd").aria_snapshot()
+    for role in ('searchbox "search tasks, observations, replies and actions"', 'grid "trajectories; up and down choose one"', 'toolbar "stepping"', 'button "turn back (← or k)"', 'combobox "measure of drift"', 'slider "threshold of drift, nats a token"',
+                 'listbox "turns; arrow keys step through them"', 'option "turn 1, ', 'article "turn 2, ', 'group "reply, token by token; arrow keys move between tokens"', 'heading "'):
+        assert role in seen, f"{role} is not in the accessibility tree:\n{seen[:3000]}"
+    assert re.search(r'option "turn 2, student[^"]*: .*nats a token" \[selected\]', seen)
 
 
 # --- live

@@ -1,4 +1,4 @@
-import { themeOf } from "./pure.mjs";
+import { searched, themeOf } from "./pure.mjs";
 
 // h("p", {class: "x", onclick: f, "aria-label": "…"}, child, "text"): an element. Strings become text nodes, never HTML.
 export function h(tag, props, ...children) { return fill(document.createElement(tag), props, children); }
@@ -53,7 +53,7 @@ export function fileModel() {
   const traits = read("guided-opd-data"), hears = new Map(), seen = new Map();
   const view = i => { if (!seen.has(i)) seen.set(i, read(`guided-opd-${i}`)); return seen.get(i); };
   const tell = (name, ...args) => (hears.get(name) ?? []).slice().forEach(f => f(...args));
-  const texts = i => { const t = view(i); return [t.task, t.goal, ...t.turns.map(u => u.action)].join("\n").toLowerCase(); };
+  const words = new Map(), texts = i => { if (!words.has(i)) words.set(i, searched(seen.get(i) ?? read(`guided-opd-${i}`))); return words.get(i); };
   const answer = m => {
     if (m.kind === "load") return view(m.index);
     if (m.kind === "search") return traits.index.rows.flatMap((_, i) => texts(i).includes(m.text.toLowerCase()) ? [i] : []);

@@ -149,6 +149,9 @@ export function inSight(top, height, row, n, spare = 6) {
   return [clamp(Math.floor(top / row) - spare, 0, n), clamp(Math.ceil((top + height) / row) + spare, 0, n)];
 }
 
+// Everything of a trajectory that a search looks through, in lower case.
+export const searched = t => [t.task, t.goal, ...t.turns.flatMap(u => [u.observation, u.reply, u.action]), t.final].join("\n").toLowerCase();
+
 // Indices of other trajectories of the same task, branches of this one first.
 export function companions(index, i) {
   const task = column(index, "task"), fork = column(index, "fork");

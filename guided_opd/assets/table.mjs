@@ -20,7 +20,7 @@ export function table({ index, state, open, search }) {
   let shown = [], sort = { key: "i", down: false }, found = null, at = 0, asked = 0;
   let rows = index.rows.map((_, i) => tableRow(index, i, state.threshold));
   const labels = [...new Set(rows.map(r => r.label))].filter(Boolean), most = roundUp(index.most);
-  const text = h("input", { type: "search", placeholder: "search tasks and actions", "aria-label": "search tasks and actions" });
+  const text = h("input", { type: "search", placeholder: "search all that was said", "aria-label": "search tasks, observations, replies and actions" });
   const success = h("select", { "aria-label": "result" }, [["all", "all results"], ["yes", "solved"], ["no", "not solved"]].map(([v, t]) => h("option", { value: v }, t)));
   const label = h("select", { "aria-label": "of" }, h("option", { value: "" }, "all"), labels.map(l => h("option", { value: l }, l)));
   const count = h("span", { class: "soft", role: "status" });
@@ -56,6 +56,8 @@ export function table({ index, state, open, search }) {
     const mine = ++asked, want = text.value.trim();
     found = null; refresh();
     if (want.length < 2) return;
+    await new Promise(r => setTimeout(r, 150));     // until the typing rests
+    if (mine !== asked) return;
     const hits = await search(want).catch(() => []);
     if (mine === asked) { found = new Set(hits); refresh(); }
   });

@@ -72,6 +72,13 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
   plot.append(svg("line", { class: "axis", x1: left, x2: x(n), y1: y + 20, y2: y + 20 }));
   y += 26;
 
+  // β by turn, where it is not the same in all.
+  if (a.turns.some(u => known(u.beta))) {
+    caption("β, probability of a teacher turn, 0 to 1");
+    plot.append(svg("path", { class: "score beta", d: a.turns.map((u, i) => `M${x(i)} ${y + 20 - 20 * clamp(u.beta ?? a.beta, 0, 1)}H${x(i + 1)}`).join("") }), svg("line", { class: "axis", x1: left, x2: x(n), y1: y + 20, y2: y + 20 }));
+    y += 26;
+  }
+
   // Bars of a measure; `hang` from the top when it is a log-prob.
   const bars = (of, height, top, hang, past) => {
     for (const [t, side] of two ? [[a, 0], [b, 1]] : [[a, 0]]) t.turns.forEach((u, i) => {

@@ -69,10 +69,10 @@ export function tokenCard(trajectory, turn, piece) {
 
 // What models would have said: answers by name, of `replay.ask`.
 export function answers(asked) {
-  const line = (name, r, note) => h("li", {}, h("span", { class: "meter", style: `--p:${known(r.logprob) ? Math.exp(r.logprob) : 0}` }), h("span", { class: "p" }, known(r.logprob) ? percent(Math.exp(r.logprob)) : "–"), h("span", {}, h("code", { dir: "auto" }, r.action || r.text || "(nothing)"), " ", note && h("span", { class: "soft" }, note)));
+  const line = (name, r, note) => h("li", {}, h("span", { class: "meter", style: `--p:${known(r.logprob) ? Math.exp(r.logprob) : 0}` }), h("span", { class: "p" }, known(r.logprob) ? percent(Math.exp(r.logprob)) : "–"), h("span", {}, h("code", { dir: "auto" }, r.action || r.text || "(nothing)"), " ", h("span", { class: "soft" }, [note, ...Object.entries(r.by ?? {}).map(([who, p]) => known(p) && `${who} ${percent(Math.exp(p))}`)].filter(Boolean).join(" · "))));
   return h("div", { class: "sides answers" }, Object.entries(asked).map(([name, a]) => h("section", { "data-actor": name }, h("h4", {}, `${MARK[name] ?? "●"} the ${name} would say`),
     h("ol", {}, line(name, a.greedy, "greedy"), a.samples.filter(s => s.text !== a.greedy.text).map(s => line(name, s, `${s.count} of ${a.samples.reduce((n, x) => n + x.count, 0)} samples`))),
-    h("p", { class: "soft" }, known(a.done) ? `It gives what was said ${percent(Math.exp(a.done))} (${nats(a.done)} nats in all).` : ""))));
+    h("p", { class: "soft" }, known(a.done) ? `It gives what was said here ${percent(Math.exp(a.done))} (${nats(a.done)} nats in all).` : ""))));
 }
 
 // One turn: what the environment said, the reply, what came of it.

@@ -106,7 +106,7 @@ def done_page(url, asin, options, reward):
         ("text","Your score (min 0.0, max 1.0)"),("pre",str(reward)), *none("Reward Details ")])
 
 # %% ../../nbs/08d_envs.webshop.ipynb #6ae4752a
-_EACH,_MOST,_SCAN = 10,50,10_000 # products on a page, products of a search, generated products that <c>, <q> and <a> look through
+_MOST,_SCAN = 50,10_000 # products of a search, generated products that <c>, <q> and <a> look through
 
 class Shop:
     "A catalogue with its index, goals and prices."
@@ -209,13 +209,15 @@ class WebShop(TextEnv):
                  data=None,             # folder of the official files; None: $WEBSHOP_DATA
                  num_products=None,     # only so many of the first products
                  cache=None,            # folder for search indexes; None: $GUIDED_OPD_CACHE or the user's cache
+                 per_page:int=10,       # products on a page of results; the original shows 10
                  _shop=None             # shared by copies
                 ):
         if observation_mode not in ("text","text_rich"): raise ValueError(f"observation_mode must be 'text' or 'text_rich', not {observation_mode!r}.")
+        if not per_page>=1: raise ValueError(f"per_page must be at least 1, and it is {per_page!r}.")
         shop = dict(products=products, attributes=attributes, human_goals=human_goals, goals=goals, prices=prices, nouns=nouns, size=size, seed=seed,
                     reviews=reviews, data=data, num_products=num_products, cache=cache)
-        super().__init__(max_turns, observation_mode=observation_mode, **shop)
-        self.observation_space,self.observation_mode = _AnyText(1_000_000),observation_mode
+        super().__init__(max_turns, observation_mode=observation_mode, per_page=per_page, **shop)
+        self.observation_space,self.observation_mode,self.per_page = _AnyText(1_000_000),observation_mode,per_page
         self.shop = get_shop(**shop) if _shop is None else _shop
         self.goals,self.goal,self.page = self.shop.goals,None,None
 
@@ -260,7 +262,7 @@ class WebShop(TextEnv):
         self.keywords,self.number,self.product,self.chosen = query,number,None,{}
         self._searches += 1
         self.hits = self.shop.search(query, f"{self._id}/{self._searches}" if query.split(" ")[0]=="<r>" else "")
-        shown = [self.shop.catalogue[i] for i in self.hits[(number-1)*_EACH:number*_EACH]]
+        shown = [self.shop.catalogue[i] for i in self.hits[(number-1)*self.per_page:number*self.per_page]]
         self.page = results_page(f"/search_results/{self._id}/{query.replace(' ', '+')}/{number}", self.goal["instruction_text"], shown, number, len(self.hits))
 
     def _url(self, name, tail): return f"/{name}/{self._id}/{self.product.asin}/{self.keywords.replace(' ', '+')}/{self.number}/{tail}"
@@ -329,26 +331,31 @@ class WebShopExpert(Expert):
     "Searches, opens, chooses options and buys, with knowledge of the goal."
     def __init__(self, env): self.env,self.task,self.plan = env,None,None
 
-    def _plan(self): # query, product, options
+    def _earns(self, p): # reward and options, if this product is bought
+        g,chosen = self.env.goal,best_options(p, self.env.goal["goal_options"])
+        return reward(p, g, self.env.shop.price(p), chosen, self.env.shop.nouns)[0],chosen
+
+    def _plan(self): # reward, query, product, options
         env,g = self.env,self.env.goal
         options = list(g["goal_options"].values() if isinstance(g["goal_options"], dict) else g["goal_options"])
-        best = (-1.,None)
-        for query in (" ".join([*g["attributes"], g["query"]]), " ".join([*g["attributes"], g["query"], *options]), g["instruction_text"], g["name"]):
+        best = (-1.,"anything",None,{})
+        for query in (" ".join([*g["attributes"], g["query"], *options]), " ".join([*g["attributes"], g["query"]]), g["instruction_text"], g["name"]):
             query = query.lower().replace("[", " ").replace("]", " ").replace("\n", " ").strip() or "all"
             for i in env.shop.search(query):
-                p = env.shop.catalogue[i]
-                chosen = best_options(p, g["goal_options"])
-                r,_ = reward(p, g, env.shop.price(p), chosen, env.shop.nouns)
-                if r>best[0]: best = r,(query,p,chosen)
+                r,chosen = self._earns(p := env.shop.catalogue[i])
+                if r>best[0]: best = r,query,p,chosen
             if best[0]==1: break
-        return best[1]
+        return best
 
     def act(self, observation):
         env = self.env
         if env.goal is None: raise ValueError("There is no episode yet: call reset() first.")
         if self.plan is None or self.task is not env.goal: self.task,self.plan = env.goal,self._plan()
-        if self.plan is None: return "search[anything]"
-        query,p,chosen = self.plan
+        earns,query,p,chosen = self.plan
+        if p is None: return f"search[{query}]"
+        if env.product is not None and env.product.asin!=p.asin and (here := self._earns(env.product))[0]>=earns:
+            p,chosen = env.product,here[1] # somebody opened another product that is as good
+            self.plan = earns,query,p,chosen
         if env.page.search_bar: return f"search[{query}]"
         if env.page.name=="item_page" and env.product is p or env.product is not None and env.product.asin==p.asin and "buy now" in env.page.clicks:
             left = [v for n,v in chosen.items() if env.chosen.get(n)!=v]
@@ -356,5 +363,5 @@ class WebShopExpert(Expert):
         if env.product is not None and env.product.asin==p.asin and "< prev" in env.page.clicks: return "click[< prev]"
         if env.product is None and p.asin.lower() in env.page.clicks: return f"click[{p.asin.lower()}]"
         found = [env.shop.catalogue[i].asin for i in env.hits] if env.product is None and env.keywords==query else []
-        if p.asin in found: return "click[next >]" if found.index(p.asin)//_EACH+1>env.number else "click[< prev]"
+        if p.asin in found: return "click[next >]" if found.index(p.asin)//env.per_page+1>env.number else "click[< prev]"
         return "click[back to search]"
