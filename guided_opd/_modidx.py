@@ -414,6 +414,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                     'guided_opd/envs/webshop.py'),
                                          'guided_opd.envs.webshop.WebShopExpert.__init__': ( 'envs.webshop.html#webshopexpert.__init__',
                                                                                              'guided_opd/envs/webshop.py'),
+                                         'guided_opd.envs.webshop.WebShopExpert._earns': ( 'envs.webshop.html#webshopexpert._earns',
+                                                                                           'guided_opd/envs/webshop.py'),
                                          'guided_opd.envs.webshop.WebShopExpert._plan': ( 'envs.webshop.html#webshopexpert._plan',
                                                                                           'guided_opd/envs/webshop.py'),
                                          'guided_opd.envs.webshop.WebShopExpert.act': ( 'envs.webshop.html#webshopexpert.act',

@@ -41,13 +41,14 @@ def add_turn(trajectory:Trajectory, history:History, # waiting for a reply
              actor:str, reply:Reply, text:str, action:str,
              stepped:tuple,           # what the environment's `step(action)` gave
              max_turns:int|None=None, # end after this many turns in all
-             trained:bool=True
+             trained:bool=True,
+             beta:float|None=None     # of the turn, where it differs by turn
             ) -> str|None:
     "Write down a turn that was played; returns why the episode ended with it, None when it goes on."
     observation, reward, terminated, truncated, info = stepped
     score, success, valid = _outcome(info)
     trajectory.turns.append(Turn(observation=history.observation, reply=text, action=action, actor=actor, prompt_ids=history.prompts[-1], reply_ids=reply.ids,
-                                 logprobs=reply.logprobs, stop=reply.stop, valid=valid, reward=float(reward), score=score, trained=trained))
+                                 logprobs=reply.logprobs, stop=reply.stop, valid=valid, reward=float(reward), score=score, trained=trained, beta=beta))
     trajectory.score, trajectory.success, trajectory.final_observation = score, success, observation
     history.reply(reply.ids)
     if terminated: return "environment"
@@ -168,7 +169,7 @@ class RolloutMixer:
                 self.restarts += 1
                 warnings.warn(f"The engine of {e.task} died in turn {len(e.trajectory.turns)}; the episode is begun anew.", stacklevel=3)
                 died.append(e)
-            elif (why := add_turn(e.trajectory, e.history, *said, result, self.max_turns and e.expert_turns + self.max_turns, trained=said[0] != "expert")): ended.append((e.history.slot, why))
+            elif (why := add_turn(e.trajectory, e.history, *said, result, self.max_turns and e.expert_turns + self.max_turns, trained=said[0] != "expert", beta=float(e.share) if callable(e.beta) else None)): ended.append((e.history.slot, why))
         return ended, died
 
 # %% ../nbs/11_rollout.ipynb #6f351c19
