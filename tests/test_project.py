@@ -21,7 +21,7 @@ attention policy mixing remote unsloth
 rollout
 scoring drift evaluate optimiser replay
 runfolder ranks trainer plan presets
-plots view report widgets pocket compare doctor
+plots view report widgets pocket compare study doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.
@@ -96,6 +96,32 @@ def test_constraints_pin_exactly_and_fit_the_ranges():
         assert pin, f"{req} ({group}) is not pinned in constraints.txt: make constraints"
         (spec,) = pin.specifier
         assert req.specifier.contains(spec.version, prereleases=True), f"constraints.txt pins {pin}, but settings.ini asks for {req}"
+
+
+# What a Colab notebook installs: our own groups, and pins of its own. Colab's torch stays.
+COLAB = dict(torch="2.11.0", ipywidgets="7.7.1", plotly="5.24.1", anywidget="0.9.21")
+
+@pytest.mark.parametrize("path", sorted((ROOT/"tutorials").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_what_a_tutorial_installs_lies_in_our_ranges(path):
+    source = "\n".join("".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code")
+    lines = [l for l in source.splitlines() if "%pip" in l]
+    assert lines and f"/tutorials/{path.name}" in path.read_text(), "a tutorial installs the package and has a Colab badge"
+    ranges, pins = {canonicalize_name(r.name): r for _, r in requirements()}, {canonicalize_name(c.name): c for c in constraints()}
+    groups = {g for g, _ in requirements()} | {"scienceworld", "all"}
+    import shlex
+    for word in (w for l in lines for w in shlex.split(l.split("%pip install", 1)[1], comments=True) if not w.startswith("-")):
+        r = Requirement(word)
+        name = canonicalize_name(r.name)
+        if name == "guided-opd": assert r.extras <= groups; continue
+        assert name not in ("torch", "torchvision", "torchaudio"), "Colab's own torch stays"
+        if name not in ranges: continue              # what Unsloth wants on a GPU
+        for spec in r.specifier:
+            if spec.operator == "==": assert ranges[name].specifier.contains(spec.version) and pins[name].specifier.contains(spec.version), f"{word}: settings.ini asks for {ranges[name]}, tested is {pins[name]}"
+            else: assert r.specifier == ranges[name].specifier, f"{word}: settings.ini asks for {ranges[name]}"
+
+@pytest.mark.parametrize("name,version", COLAB.items())
+def test_what_colab_has_lies_in_our_ranges(name, version):
+    assert next(r for _, r in requirements() if r.name == name).specifier.contains(version)
 
 
 # --- imports

@@ -7,7 +7,7 @@ const ABOUT = { mean: "reverse KL of the student's turns, nats a token: mean ove
 
 // Bars of drift in small, one a turn.
 function spark(row, most) {
-  const w = Math.max(2, Math.min(5, 110 / Math.max(1, row.turns))), who = { s: "student", t: "teacher", e: "expert" };
+  const w = Math.max(2, Math.min(5, 70 / Math.max(1, row.turns))), who = { s: "student", t: "teacher", e: "expert" };
   return svg("svg", { class: "spark", width: Math.ceil(w * row.turns), height: 20, "aria-hidden": "true" }, [...row.actors].map((a, i) => {
     const tall = Math.max(2, share(row.drift[i], most) * 20);
     return svg("rect", { x: i * w, y: 20 - tall, width: Math.max(1, w - .6), height: tall, "data-actor": who[a] });

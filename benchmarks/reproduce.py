@@ -1,0 +1,239 @@
+"""The study: every environment, method, size of student and seed, in cells that can be stopped and continued at any time.
+
+    python benchmarks/reproduce.py --dry-run          which cells there are, which are done, how long the others take
+    python benchmarks/reproduce.py --jobs 2           run what is missing, two cells at once; Ctrl-C saves, the same command goes on
+    python benchmarks/reproduce.py --tune             learning rates first: every method tries the same ones on validation tasks
+    python benchmarks/reproduce.py --ablations        also the named ablations (guided_opd.study.ABLATIONS)
+    python benchmarks/reproduce.py --tables-only      tables, figures and docs/study.md anew from the result files, in seconds
+
+Each cell trains in WORK/ENV/SIZE/NAME/seed_N and leaves config.json, metrics.jsonl and evaluation.json in
+RESULTS/ENV/SIZE/NAME/seed_N; a cell whose evaluation is there is done. A cell of ALFWorld takes about 10 minutes on one
+free core (250 updates, then 256 unseen games greedy and sampled), so the 150 cells of the whole study take about a day of
+one core, if the other environments cost no more; a GPU is used where there is one.
+
+Simplified: pocket models instead of Qwen3, compact generated games; one learning rate is tuned per method, on one seed.
+"""
+import argparse, json, os, shutil, statistics, subprocess, sys, time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tqdm import tqdm
+from guided_opd.runfolder import read_jsonl, write_json
+
+ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
+LRS, TUNING_EPISODES, EPISODES, WEAK_UPDATES = (2e-3, 5e-3), 64, 256, 600
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Cell:
+    env:str; size:str; name:str; seed:int
+    @property
+    def path(self): return Path(self.env)/self.size/self.name/f"seed_{self.seed}"
+    @property
+    def tuned(self): return self.name.partition("/")[2].rpartition("-lr_")[::2] if self.name.startswith("tuning/") else None   # method, rate
+
+def tuned_lr(results, env, size, method):
+    "The learning rate with the highest success on validation tasks, both decodings alike; None when this method was not tuned."
+    tried = {p.parents[1].name.rpartition("_")[2]: statistics.mean(r["success"] for r in json.loads(p.read_text())) for p in (results/env/size/"tuning").glob(f"{method}-lr_*/seed_*/evaluation.json")}
+    return float(max(tried, key=tried.get)) if tried else None
+
+def config_of(cell, results, smoke=False):
+    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate."
+    from guided_opd.compare import POCKET_SETTINGS
+    from guided_opd.study import ABLATIONS
+    from guided_opd.trainer import GuidedOPDConfig
+    recipe = POCKET_SETTINGS[cell.env]
+    own = dict(method=cell.tuned[0], lr=float(cell.tuned[1])) if cell.tuned else dict(dict(method="guided"), **ABLATIONS[cell.name]) if cell.name in ABLATIONS else dict(method=cell.name)
+    own = {**recipe["settings_of"].get(own["method"], {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, own["method"])) is None else dict(lr=lr)), **own}
+    return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
+
+def missing(env, size):
+    "Why there can be no cells here; None when there can."
+    from guided_opd.compare import POCKET_SETTINGS
+    from guided_opd.pocket import POCKET_MODELS
+    if env not in POCKET_SETTINGS: return f"{env}: no recipe in compare.POCKET_SETTINGS yet"
+    for m in ("teacher", size):
+        if not (POCKET_MODELS/env/m/"config.json").exists(): return f"{env}: no pocket model {m!r} (guided-opd pocket build --env {env})"
+
+def expected_minutes(cell, results):
+    "Minutes of training in the finished cells that are most like this one; None when there are none."
+    name = cell.tuned[0] if cell.tuned else cell.name
+    for pattern in (f"{cell.env}/{cell.size}/{name}", f"{cell.env}/*/{name}", f"{cell.env}/*/guided", f"{cell.env}/*/opd"):
+        if done := [json.loads(p.read_text())[0]["seconds"]/60 for p in results.glob(f"{pattern}/seed_*/evaluation.json")]: return statistics.median(done)
+
+
+# --- one cell, in a process of its own
+
+def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
+    "A teacher of the same shape, trained for less and never on recovering; made once."
+    import torch
+    from guided_opd.envs.base import make_env
+    from guided_opd.pocket import POCKET, demonstrations, imitate, load_pocket, pocket_model
+    folder = work/"teachers"/env
+    if not (folder/"teacher"/"config.json").exists():
+        size, tokenizer, world = replace(POCKET[env].sizes["teacher"], updates=updates), load_pocket("teacher", env).tokenizer, make_env(env, **POCKET[env].settings)
+        model = pocket_model(size, tokenizer)
+        imitate(model, demonstrations(world, tokenizer, world.tasks("train", episodes), progress="demonstrations"), size, progress="training a weak teacher")
+        tokenizer.save_pretrained(folder/"teacher"); model.to(torch.bfloat16).save_pretrained(folder/"teacher")
+    return load_pocket("teacher", env, folder)
+
+def run(cell, results, work, smoke=False):
+    "Train, evaluate, keep the small files."
+    import torch
+    from guided_opd.compare import POCKET_SETTINGS, open_comparison, references, run_cell
+    from guided_opd.envs.base import make_env
+    from guided_opd.pocket import POCKET, load_pocket
+    if not torch.cuda.is_available(): torch.set_num_threads(1)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    env, model = make_env(cell.env, **POCKET[cell.env].settings), lambda which: load_pocket(which, cell.env, device=device)
+    n = 2 if smoke else None
+    test = env.tasks("test", n or EPISODES)
+    teacher = weak_teacher(cell.env, work) if "weak_teacher" in cell.name else model("teacher")
+    open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
+    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test)
+    tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
+    rows = run_cell(model(cell.size), teacher, env, work/cell.path, tasks, config_of(cell, results, smoke), cell.name)
+    keep(work/cell.path, results/cell.path, rows)
+
+def keep(run, place, rows):
+    "The small files of a cell; its evaluation last, since that says it is done."
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run/"config.json", place/"config.json")
+    short = lambda v: float(f"{v:.5g}") if isinstance(v, float) else v
+    (place/"metrics.jsonl").write_text("".join(json.dumps({k: short(v) for k, v in m.items()}) + "\n" for m in read_jsonl(run/"metrics.jsonl")))
+    write_json(place/"evaluation.json", rows)
+
+
+# --- many cells
+
+def plan(args):
+    "Cells that are asked for, seed by seed, and what is missing to run the others."
+    from guided_opd.study import ABLATIONS
+    if unknown := [m for m in args.methods if m not in METHODS and m not in ABLATIONS]: sys.exit(f"There is no method or ablation {unknown[0]!r}; choose from {', '.join((*METHODS, *ABLATIONS))}.")
+    for what, given, known in (("environment", args.envs, ENVS), ("size", args.sizes, SIZES)):
+        if unknown := [x for x in given if x not in known]: sys.exit(f"There is no {what} {unknown[0]!r}; choose from {', '.join(known)}.")
+    places, reasons = [], []
+    for env in args.envs:
+        for size in args.sizes:
+            if why := missing(env, size): reasons.append(why)
+            else: places.append((env, size))
+    if args.tune: return [Cell(e, s, f"tuning/{m}-lr_{lr:g}", 0) for e, s in places for m in args.methods if m in METHODS for lr in LRS], dict.fromkeys(reasons)
+    cells = [Cell(e, s, m, seed) for e, s in places for seed in range(args.seeds) for m in args.methods]
+    if args.ablations: cells += [Cell("alfworld", "student_small", a, seed) for seed in range(args.seeds) for a in ABLATIONS if ("alfworld", "student_small") in places]
+    return list(dict.fromkeys(cells)), dict.fromkeys(reasons)
+
+def show_plan(cells, reasons, args):
+    total, unknown = 0., 0
+    for c in cells:
+        done, minutes = (args.results/c.path/"evaluation.json").exists(), expected_minutes(c, args.results)
+        if not done: total, unknown = total + (minutes or 0), unknown + (minutes is None)
+        print(f"{'done   ' if done else 'to run ':<8}{str(c.path):<52}{'' if done else 'about ? min' if minutes is None else f'about {minutes:.0f} min'}")
+    for r in reasons: print(f"missing {r}")
+    left = sum(not (args.results/c.path/"evaluation.json").exists() for c in cells)
+    print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
+
+def run_all(cells, args):
+    "Processes, `jobs` at once; one bar over all updates."
+    waiting, running, failed = [c for c in cells if not (args.results/c.path/"evaluation.json").exists()], {}, []
+    steps = {c: config_of(c, args.results, args.smoke).steps for c in waiting}
+    at = lambda c: sum("loss" in m for m in read_jsonl(args.work/c.path/"metrics.jsonl"))
+    with tqdm(total=sum(steps.values()), initial=(before := sum(at(c) for c in waiting)), unit="update", desc="study") as bar:
+        known, done, everything = {c: at(c) for c in waiting}, 0, len(waiting)
+        try:
+            while waiting or running:
+                while waiting and len(running) < args.jobs:
+                    c = waiting.pop(0)
+                    log = args.work/c.path/"log.txt"; log.parent.mkdir(parents=True, exist_ok=True)
+                    running[c] = subprocess.Popen([sys.executable, __file__, "--cell", c.env, c.size, c.name, str(c.seed), "--results", args.results, "--work", args.work, *(["--smoke"] if args.smoke else [])], stdout=open(log, "a"), stderr=subprocess.STDOUT)
+                time.sleep(1 if args.smoke else 5)
+                for c, p in list(running.items()):
+                    now = at(c); bar.update(now - known[c]); known[c] = now
+                    if p.poll() is None: continue
+                    del running[c]; done += 1
+                    if p.returncode: failed.append(c); bar.write(f"{c.path} failed; its last words are in {args.work/c.path/'log.txt'}")
+                bar.set_postfix_str(f"{done} of {everything} cells")
+        except KeyboardInterrupt:                       # the cells heard it too
+            bar.write("Each running cell finishes its update and saves.")
+            for p in running.values(): p.wait()
+            sys.exit("Stopped. The same command goes on from here.")
+    if failed: sys.exit(f"{len(failed)} cells failed; the same command tries them again.")
+
+
+# --- tables and figures, from the files alone
+
+def report(args):
+    "docs/study.md and its figures; returns the page's text."
+    from guided_opd.compare import summarise_rows
+    from guided_opd.plots import learning_figure
+    from guided_opd.study import ABLATIONS, gain_figure, read_metrics, read_results, study_table
+    results, figures = read_results(args.results), {}
+    cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
+    command = lambda c: f"`{c}`"
+    page = ["# The study", "Written by `python benchmarks/reproduce.py --tables-only` from the files in `benchmarks/results`; do not edit it by hand. [The tutorial](tutorials/06_reproduce.ipynb) builds the same tables and says how to read them.",
+            "## What was reproduced, and what was not", "Scale: pocket models of 0.1 to 1.7 million parameters (Qwen3 architecture), 250 updates of 16 rollouts. **No 30B teacher was run**, and none of the paper's models, official games or full-size catalogues.\n",
+            "| environment | student | finished trainings | of the 25 main cells (5 methods × 5 seeds) |\n|---|---|--:|--:|"]
+    for env in ENVS:
+        for size in SIZES:
+            rows = results.get((env, size), [])
+            main = len({(r["method"], r["seed"]) for r in rows if r["method"] in METHODS and r["seed"] < 5})
+            page[-1] += f"\n| {env} | {size} | {cells.get((env, size), 0) or 'none'} | {main} |"
+    page.append("The paper's claim (+21.1 % Score and +25.5 % success rate over OPD, averaged over three environments, more for smaller students) can be called reproduced at this scale only when all three environments and both students stand here with five seeds. Until then each table speaks for itself alone.")
+    page.append(command("python benchmarks/reproduce.py --dry-run") + " lists what is missing and how long it takes; without `--dry-run` it is run.")
+    for (env, size), rows in results.items():
+        page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
+        for r in summarise_rows(rows):
+            if r["method"] == "guided" and r["success_gain"] is not None and r["success_gain_ci"]:
+                lo, hi = r["success_gain_ci"]
+                n, clear = len({q["seed"] for q in rows if q["method"] == "guided"} & {q["seed"] for q in rows if q["method"] == "opd"}), lo > 0 or hi < 0
+                page.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %]. " + (f"The interval is clear of zero. That is less than it seems: it always is when all {n} seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons." if clear else "The interval holds zero, so this does not settle it."))
+        untuned = sorted({r["method"] for r in rows if r["method"] in METHODS} - {m for m in METHODS if tuned_lr(args.results, env, size, m)})
+        if untuned: page.append(f"Not tuned (they take the recipe's learning rate): {', '.join(untuned)}.")
+        figures |= {f"{env}_{size}_gain": gain_figure(rows), f"{env}_{size}_learning": learning_figure(read_metrics(args.results, env, size, list(METHODS)))}
+        page.append("![Relative gain over OPD with paired intervals](img/study/{0}_gain.png)\n\n![Success on held-out tasks by training step](img/study/{0}_learning.png)\n\nMore seeds: ".format(f"{env}_{size}") + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
+        if any(r["method"] in ABLATIONS for r in rows):
+            page += ["### Ablations", study_table(rows, ["opd", "guided", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
+    if not any(r["method"] in ABLATIONS for rows in results.values() for r in rows): page += ["## Ablations", "None was run yet; they are run by " + command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]
+    text = "\n\n".join(page) + "\n"
+    (args.docs/"study.md").write_text(text, encoding="utf-8")
+    draw(figures, args.docs/"img"/"study")
+    return text
+
+def draw(figures, folder):
+    "Pictures of the figures with a transparent ground, for light and dark pages; by a chromium, where there is one."
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser: return print("No chromium was found, so the pictures in docs/img/study stay as they are.")
+    from playwright.sync_api import sync_playwright
+    folder.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as p:
+        chrome = p.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = chrome.new_page(viewport=dict(width=820, height=600), device_scale_factor=1.5)
+        for name, fig in figures.items():
+            page.set_content(f"<body style='margin:0;background:transparent'>{fig.to_html(full_html=False, include_plotlyjs=True, config=dict(staticPlot=True), default_width='800px')}</body>")
+            page.wait_for_selector(".plotly .main-svg")
+            page.locator(".js-plotly-plot").screenshot(path=folder/f"{name}.png", omit_background=True)
+        chrome.close()
+
+
+def main():
+    listed = lambda s: s.split(",")
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--envs", type=listed, default=ENVS, metavar="A,B"); p.add_argument("--sizes", type=listed, default=SIZES, metavar="A,B", help=f"of {', '.join(SIZES)}")
+    p.add_argument("--methods", type=listed, default=METHODS, metavar="A,B", help="methods or ablations"); p.add_argument("--seeds", type=int, default=5, help="trainings of each")
+    p.add_argument("--ablations", action="store_true", help="also every ablation, on ALFWorld with the small student"); p.add_argument("--tune", action="store_true", help="run the trainings that choose learning rates")
+    p.add_argument("--jobs", type=int, default=1, help="cells at once, each with one thread on a CPU"); p.add_argument("--dry-run", action="store_true", help="list the cells only"); p.add_argument("--tables-only", action="store_true", help="run nothing; write tables and figures")
+    p.add_argument("--results", type=Path, default=HERE/"results", metavar="DIR"); p.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR"); p.add_argument("--docs", type=Path, default=HERE.parent/"docs", metavar="DIR")
+    p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)"); p.add_argument("--cell", nargs=4, metavar="X", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    if args.smoke and args.results == HERE/"results": sys.exit("--smoke makes results that mean nothing: give --results and --work other folders.")
+    if args.cell: return run(Cell(*args.cell[:3], int(args.cell[3])), args.results, args.work, args.smoke)
+    if not args.tables_only:
+        cells, reasons = plan(args)
+        show_plan(cells, reasons, args)
+        if args.dry_run: return
+        run_all(cells, args)
+    if not args.smoke: print(report(args))
+
+if __name__ == "__main__":
+    try: main()
+    except KeyboardInterrupt: sys.exit("Stopped. The same command goes on from here.")
+    except (ValueError, OSError) as e: sys.exit(f"reproduce: {' '.join(str(e).split())}")

@@ -1,0 +1,58 @@
+"The study's script: cells are kept small and done once; the page says what the files say."
+import importlib.util, json, subprocess, sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from guided_opd.compare import bootstrap, summarise_rows
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT/"benchmarks"/"reproduce.py"
+spec = importlib.util.spec_from_file_location("reproduce", SCRIPT)
+reproduce = sys.modules["reproduce"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(reproduce)
+
+
+def test_the_page_in_the_docs_is_what_the_files_give(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(reproduce, "draw", lambda figures, folder: drawn.update(figures))
+    text = reproduce.report(SimpleNamespace(results=ROOT/"benchmarks"/"results", docs=tmp_path))
+    assert (ROOT/"docs"/"study.md").read_text(encoding="utf-8") == text, "run: python benchmarks/reproduce.py --tables-only"
+    for name in drawn: assert f"img/study/{name}.png" in text and (ROOT/"docs"/"img"/"study"/f"{name}.png").exists()
+
+def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
+    run = lambda *more: subprocess.run([sys.executable, SCRIPT, "--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "doubt", "--seeds", "1", "--results", tmp_path/"results", "--work", tmp_path/"work", *more], capture_output=True, text=True, cwd=ROOT)
+    done = run()
+    assert done.returncode == 0, done.stderr
+    cell = tmp_path/"results"/"alfworld"/"student_small"/"doubt"/"seed_0"
+    assert {p.name for p in cell.iterdir()} == {"config.json", "metrics.jsonl", "evaluation.json"}
+    assert json.loads((cell/"config.json").read_text())["config"]["mixing"] == "doubt" and [r["decoding"] for r in json.loads((cell/"evaluation.json").read_text())] == ["greedy", "sampled"]
+    before = {p: p.stat().st_mtime_ns for p in cell.iterdir()}
+    again = run("--dry-run")
+    assert again.returncode == 0 and "1 of 1 cells are done" in again.stdout and before == {p: p.stat().st_mtime_ns for p in cell.iterdir()}
+
+def test_what_cannot_be_run_is_said_in_a_line(monkeypatch):
+    for args, why in ((("--methods", "magic", "--dry-run"), "There is no method or ablation 'magic'"), (("--envs", "chess", "--dry-run"), "There is no environment 'chess'"), (("--smoke",), "--results and --work other folders")):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", *args])
+        with pytest.raises(SystemExit, match=why): reproduce.main()
+    assert reproduce.missing("chess", "student").startswith("chess: no recipe") and reproduce.missing("alfworld", "student") is None
+
+def test_the_learning_rate_is_the_one_tuned_best(tmp_path):
+    for lr, x in (("0.002", .2), ("0.005", .3)):
+        place = tmp_path/"alfworld"/"student"/"tuning"/f"opd-lr_{lr}"/"seed_0"; place.mkdir(parents=True)
+        (place/"evaluation.json").write_text(json.dumps([dict(success=x), dict(success=x - .1)]))
+    assert reproduce.tuned_lr(tmp_path, "alfworld", "student", "opd") == .005 and reproduce.tuned_lr(tmp_path, "alfworld", "student", "sft") is None
+    cell = lambda name: reproduce.config_of(reproduce.Cell("alfworld", "student", name, 7), tmp_path)
+    assert (cell("opd").lr, cell("opd_k1").lr, cell("opd_k1").student_turns, cell("opd_k1").seed) == (.005, .005, "k1", 7)
+    assert cell("tuning/guided-lr_0.002").lr == .002 and cell("tuning/guided-lr_0.002").method == "guided"
+
+def test_gains_are_paired_over_the_seeds_that_both_have():
+    row = lambda m, s, x: dict(method=m, seed=s, decoding="greedy", episodes=10, success=x, score=x, turns=1.)
+    opd, guided = [.1, .4, .2, .3], [.11, .44, .22]
+    t = {r["method"]: r for r in summarise_rows([row("opd", s, x) for s, x in enumerate(opd)] + [row("guided", s, x) for s, x in enumerate(guided)])}
+    assert t["guided"]["success_gain"] == pytest.approx(10) and np.allclose(t["guided"]["success_gain_ci"], 10), "a tenth more with every seed is certain, however seeds differ"
+    low, high = t["opd"]["success_ci"]
+    assert .1 <= low < .25 < high <= .4 and t["opd"]["success_gain"] is None
+    assert bootstrap(lambda x, y: x/y, [1., 2.], [0., 1.]) is None, "no gain over nothing"
