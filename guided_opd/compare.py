@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_cell', 'bootstrap', 'summarise_rows',
-           'markdown_table', 'open_comparison', 'references', 'compare']
+           'markdown_table', 'run_at_once', 'open_comparison', 'references', 'compare']
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
-import json, time
+import json, os, signal, sys, threading
 import numpy as np
 from collections.abc import Callable
 from dataclasses import asdict
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+import torch
 from tqdm.auto import tqdm
 from .evaluate import evaluate
 from .trainer import GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
@@ -34,17 +36,18 @@ def evaluate_cell(student, env, tasks, seed, /, **which) -> list[dict]:
         out.append(dict(**which, decoding=decoding, **{k: v for k, v in asdict(e).items() if k != "temperature"}))
     return out
 
+def _updates(folder): return [m for m in read_jsonl(folder/"metrics.jsonl") if "loss" in m]
+
 def run_cell(student, teacher, env, folder:Path, tasks:list[str], config:GuidedOPDConfig,
              name:str|None=None   # what the rows call the cell; None: its method
             ) -> list[dict]:
     "Train one method with one seed, evaluate it on `tasks`; returns its rows, from disk when the cell was done before."
     done = folder/"evaluation.json"
     if done.exists(): return json.loads(done.read_text())
-    started = time.time()
     training = GuidedOPD(student, teacher, env, folder, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
-    metrics = [m for m in read_jsonl(folder/"metrics.jsonl") if "loss" in m]
+    metrics = _updates(folder)
     seconds = sum(m["seconds_rollout"] + m["seconds_score"] + m["seconds_update"] for m in metrics)
     rows = evaluate_cell(student, env, tasks, config.seed, method=name or config.method, seed=config.seed)
     for r in rows: r |= dict(lr=config.lr, student_tokens=sum(m["student_tokens"] for m in metrics), teacher_tokens=sum(m["teacher_tokens"] for m in metrics), seconds=seconds)
@@ -100,6 +103,47 @@ def markdown_table(table:list[dict] # of `summarise_rows`
                      f"{r['turns']:.1f} | {tokens(r.get('student_tokens'))} | {tokens(r.get('teacher_tokens'))} | {'–' if r.get('seconds') is None else f'''{r['seconds']/60:.1f}'''} |")
     return "\n".join(lines)
 
+# %% ../nbs/20_compare.ipynb #7d0c41e1
+def _logged(log, threads, f, args):
+    "In a new process: `f(*args)` with its output in a file."
+    os.setpgrp()                                        # Ctrl-C comes from the parent alone
+    threading.Thread(target=lambda: (parent_process().join(), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()    # a parent that was killed takes us along, after a save
+    torch.set_num_threads(threads)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout = sys.stderr = open(log, "a", buffering=1, encoding="utf-8")
+    f(*args)
+
+def run_at_once(work:list[tuple], # (label, file for what it prints, function, arguments) of each piece of work; all picklable
+                jobs:int,         # processes
+                done:Callable[[], int], total:int # updates done so far, and in all; for the progress bar
+               ):
+    "Run every piece of work in a process of its own, `jobs` at a time; the first that fails stops the others, which save."
+    context, waiting, running = get_context("spawn"), work[::-1], {}
+    with tqdm(total=total, initial=done(), desc="comparison", unit="update") as bar:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    label, log, f, args = waiting.pop()
+                    process = context.Process(target=_logged, args=(log, torch.get_num_threads(), f, args)); process.start()
+                    running[process] = label, log
+                bar.set_postfix_str(" · ".join(label for label, _ in running.values()), refresh=False)
+                connection.wait([p.sentinel for p in running], timeout=1)
+                for p in [p for p in running if p.exitcode is not None]:
+                    label, log = running.pop(p)
+                    if p.exitcode: raise RuntimeError(f"{label} ended with exit status {p.exitcode}: {_last_line(log)}. All that it printed is in {log}; the same command goes on from its last checkpoint.")
+                bar.update(done() - bar.n)
+        except BaseException as e:
+            if running: bar.write(f"Stopping {' and '.join(label for label, _ in running.values())}: each finishes its step and saves.")
+            while running:
+                try:
+                    for p in running: os.kill(p.pid, signal.SIGINT)
+                    for p in list(running): p.join(); del running[p]
+                except KeyboardInterrupt: continue      # once more: at once
+                except ProcessLookupError: running = {p: x for p, x in running.items() if p.is_alive()}
+            raise
+
+def _last_line(log): return next((l.strip() for l in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()) if l.strip()), "it printed nothing") if log.exists() else "it printed nothing"
+
 # %% ../nbs/20_compare.ipynb #bcf712e4
 def open_comparison(folder:Path, env, test_tasks:list[str], settings:dict, settings_of:dict|None=None) -> dict:
     "Make the folder of a comparison, or check that it holds one of these settings; returns its protocol."
@@ -119,6 +163,8 @@ def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list
         write_json(path, [r for name, p in (("cold start", make_student()), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, 0, method=name, seed=0)])
     return json.loads(path.read_text())
 
+def _run_cell(make_student, *args): return run_cell(make_student(), *args)
+
 def compare(make_student:Callable,    # called with no argument; gives a fresh cold-started student
             teacher,                  # policy
             env,                      # environment
@@ -127,17 +173,22 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
             test_tasks:list[str],     # evaluated on; never trained on
             settings:dict,            # of `GuidedOPDConfig`, the same for all methods
             settings_of:dict|None=None, # settings that differ by method, e.g. its tuned learning rate
+            jobs:int=1,               # cells trained at once, each in a process of its own; `make_student`, `teacher` and `env` are then pickled
            ) -> dict:
     "Run every cell, evaluate teacher and cold start on the same tasks; returns what `comparison.json` holds."
     folder = Path(folder)
     protocol = open_comparison(folder, env, test_tasks, settings, settings_of)
     cells = [dict(method=m, seed=s) for s in seeds for m in methods]
     for c in cells: c["config"] = GuidedOPDConfig(**{**settings, **(settings_of or {}).get(c["method"], {}), **{k: c[k] for k in ("method", "seed")}})
-    rows = references(folder, make_student, teacher, env, test_tasks)
-    with tqdm(cells, desc="comparison", unit="run") as bar:
-        for c in bar:
-            bar.set_postfix_str(f"{c['method']}, seed {c['seed']}")
-            rows += run_cell(make_student(), teacher, env, folder/c["method"]/f"seed_{c['seed']}", test_tasks, c["config"])
+    for c in cells: c["folder"] = folder/c["method"]/f"seed_{c['seed']}"
+    work = [("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks))]
+    work += [(f"{c['method']}, seed {c['seed']}", c["folder"]/"log.txt", _run_cell, (make_student, teacher, env, c["folder"], test_tasks, c["config"])) for c in cells]
+    if jobs > 1:
+        missing = [w for w, result in zip(work, (folder/"reference.json", *(c["folder"]/"evaluation.json" for c in cells))) if not result.exists()]
+        run_at_once(missing, jobs, lambda: sum(len(_updates(c["folder"])) for c in cells), sum(c["config"].steps for c in cells))
+    with tqdm(work, desc="comparison", unit="run", disable=jobs > 1) as bar:      # from disk where it was run at once
+        rows = []
+        for label, _, f, args in bar: bar.set_postfix_str(label); rows += f(*args)
     result = dict(protocol, test_tasks=len(test_tasks), rows=rows, table=summarise_rows(rows))
     write_json(folder/"comparison.json", result)
     (folder/"table.md").write_text(markdown_table(result["table"]) + "\n", encoding="utf-8")

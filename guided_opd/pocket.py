@@ -112,10 +112,10 @@ POCKET = dict(alfworld=PocketRecipe(dict(
     teacher=PocketSize(192, 4, 6, 2, 512, demonstrations=16000, updates=2800, tokens=4096, lr=3e-3, recovery=1000)),
     settings={}, vocabulary=[({}, 1000), (dict(size="full"), 60)]),
 scienceworld=PocketRecipe(dict(
-    student=PocketSize(96, 3, 3, 3, 256, demonstrations=200, updates=200, tokens=2048, lr=6e-3),
-    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=200, updates=300, tokens=2048, lr=8e-3),
-    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=814, updates=700, tokens=4096, lr=4e-3, recovery=200)),
-    settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 100)], max_new_tokens=24),
+    student=PocketSize(96, 3, 3, 3, 256, demonstrations=200, updates=200, tokens=2048, lr=6e-3, recovery=150),
+    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=200, updates=300, tokens=2048, lr=8e-3, recovery=200),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2400, tokens=2048, lr=3e-3, recovery=600)),
+    settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 786)], max_new_tokens=24),
 webshop=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=400, updates=250, tokens=2048, lr=6e-3, recovery=100, reading=.5),
     student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=400, updates=250, tokens=2048, lr=8e-3, recovery=100, reading=.5),

@@ -1,5 +1,5 @@
 "The comparison goes on cell by cell; the command line answers in one line and with the right exit code."
-import json, math, os, runpy, subprocess, sys
+import json, math, os, runpy, signal, subprocess, sys, time
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from guided_opd.trajectory import read_trajectories
 
 SETTINGS = dict(steps=2, rollouts_per_step=2, warmup_steps=1, eval_every=1, eval_episodes=2, save_every=1, batch_size=2)
 ENV = Corridor(max_turns=3)
-lm = lambda seed=0, name="student": policy(seed, name, eos=None, max_new_tokens=3)
+def lm(seed=0, name="student"): return policy(seed, name, eos=None, max_new_tokens=3)
 
 def run(folder, methods=("opd", "guided"), seeds=(0, 1), **kw):
     return compare(lm, lm(1, "teacher"), ENV, folder, list(methods), list(seeds), **{**dict(test_tasks=ENV.tasks("test"), settings=SETTINGS), **kw})
@@ -51,6 +51,30 @@ def test_a_comparison_goes_on_cell_by_cell(tmp_path):
     for kw, why in ((dict(settings={**SETTINGS, "lr": .5}), "settings"), (dict(test_tasks=ENV.tasks("test", 3)), "test_tasks"), (dict(settings_of=dict(opd=dict(lr=.1))), "settings_of")):
         with pytest.raises(ValueError, match=f"other {why};.*another folder"): run(parts, **kw)
     assert stamps(parts) == before
+
+class Failing(Corridor):
+    "Fails in the first step, in whatever process it is."
+    def step(self, action): raise OSError("the door is stuck")
+
+def test_cells_at_once_give_what_one_after_the_other_gives(tmp_path):
+    assert timeless(run(tmp_path/"two", seeds=[0], jobs=2)) == timeless(run(tmp_path/"one", seeds=[0]))
+    assert "opd" in (tmp_path/"two"/"opd"/"seed_0"/"log.txt").read_text()
+    before = stamps(tmp_path/"two")
+    run(tmp_path/"two", seeds=[0], jobs=2)
+    assert stamps(tmp_path/"two") == before, "what is done is not done again"
+    with pytest.raises(RuntimeError, match="ended with exit status 1: OSError: the door is stuck"):
+        compare(lm, lm(1, "teacher"), Failing(max_turns=3), tmp_path/"fails", ["opd"], [0], ENV.tasks("test"), SETTINGS, jobs=2)
+
+def test_cells_at_once_save_when_they_are_stopped(tmp_path):
+    def training(): run(tmp_path, seeds=[0], settings={**SETTINGS, "steps": 10_000, "save_every": 10_000}, jobs=3)
+    child = Child(training, tmp_path/"log.txt")
+    logs = [tmp_path/m/"seed_0"/"metrics.jsonl" for m in ("opd", "guided")]
+    end = time.monotonic() + 240
+    while not all(len(read_jsonl(l)) > 2 for l in logs): assert time.monotonic() < end, child.text; time.sleep(.1)
+    child.kill(signal.SIGINT)
+    assert child.wait() == 130
+    assert "opd, seed 0 and guided, seed 0: each finishes its step and saves." in child.text
+    assert all(checkpoints(l.parent) for l in logs)
 
 def test_settings_of_a_method_reach_only_that_method(tmp_path):
     rows = run(tmp_path, seeds=[0], settings_of=dict(guided=dict(lr=.25)))["rows"]

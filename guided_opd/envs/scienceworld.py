@@ -25,7 +25,7 @@ BASELINE_TRAIN = ("boil", "melt", "change-the-state-of-matter-of", "use-thermome
     "inclined-plane-determine-angle", "inclined-plane-friction-named-surfaces", "mendelian-genetics-known-plant")
 BASELINE_TEST = tuple(t for t in TASK_TYPES if t not in BASELINE_TRAIN)
 POCKET_TASKS = ("find-living-thing", "find-non-living-thing", "find-plant", "find-animal", "lifespan-longest-lived", "lifespan-shortest-lived",
-    "lifespan-longest-lived-then-shortest-lived", "power-component", "chemistry-mix-paint-secondary-color")
+    "lifespan-longest-lived-then-shortest-lived")
 
 def variations(task_type:str, # one of `TASK_TYPES`
                split:str      # "train", "valid" or "test" of the official split; "baseline": the first half

@@ -51,13 +51,14 @@ class Engine:
     def __init__(self, java, jar):
         from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
         port,token,self.process = launch_gateway(classpath=jar, die_on_exit=True, java_path=java, javaopts=JVM_OPTIONS, enable_auth=True, return_proc=True, cwd=os.path.dirname(jar))
-        self.gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token, auto_field=True), java_process=self.process)
+        self.gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auth_token=token), java_process=self.process)
         self.server = self.gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
 
     def load(self, task, variation, simplifications, gold=False):
         error = self.server.load(task, variation, simplifications, gold)
         if error: return dict(error=error)
         self.agent = self.server.agentInterface().get()
+        self.me = self.agent.agent() # fetched once: each step into a Java object is a round trip
         return dict(gold=list(self.server.getGoldActionSequence())) if gold else dict(description=self.server.getTaskDescription(), templates=self.templates(), pid=self.process.pid)
 
     def templates(self): # "help" lists them in one piece, and what it lists would let an agent begin anew
@@ -65,7 +66,7 @@ class Engine:
 
     def step(self, action, objects=False, admissible=False):
         res = self._play(action)
-        res["room"] = self.agent.agent().getContainer().get().name()
+        res["room"] = self.me.getContainer().get().name()
         if objects: res["objects"] = [l.strip() for l in self.server.step("objects").split("\n")[1:] if l.strip()]
         if admissible: res["admissible"] = [a for a in self.server.getValidActionObjectCombinations() if not a.startswith("reset")]
         return res
