@@ -38,28 +38,29 @@ def _threads():
 # %% ../nbs/21_cli.ipynb #48cc7a2d
 def demo(args):
     "Distil an ALFWorld agent on this machine's CPU, with no download: Guided-OPD beside vanilla OPD, then a report."
+    from functools import partial
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
     from guided_opd.pocket import load_pocket
     from guided_opd.report import write_report
     _threads()
     args.env, args.size, args.games = "alfworld", "compact", "generated"
-    env = _env(args)
-    recipe = POCKET_SETTINGS["alfworld"]
+    env, recipe, jobs = _env(args), POCKET_SETTINGS["alfworld"], min(2, os.cpu_count() or 1)
+    settings = recipe["settings"] | (dict(steps=args.steps) if args.steps else {})
+    minutes = settings["steps"]/250*(8 if jobs > 1 else 13) + args.episodes/128*2
     print(f"""
 A teacher of 1.7 M and a student of 0.1 M parameters (Qwen3 architecture, they come with the package) play household
 games on ALFWorld's own engine. The student knows what an action looks like and fails most games.
 
-  1. teacher and student play {args.episodes} unseen games                        about 2 minutes
-  2. vanilla OPD: {args.steps} updates, the student acts in every turn             about 2 minutes
-  3. Guided-OPD: {args.steps} updates, the teacher acts with probability β: 1 → 0   about 2 minutes
+  1. teacher and student play {args.episodes} unseen games
+  2. vanilla OPD: {settings["steps"]} updates, the student acts in every turn
+  3. Guided-OPD: {settings["steps"]} updates, the teacher acts with probability β: 1 → 0
   4. both play the unseen games again; a report is written to {args.run}/report.html
 
-Ctrl-C stops after the current step; the same command goes on from there.
+{"Two at a time, on two cores" if jobs > 1 else "One after the other"}: about {max(1, round(minutes))} minutes in all. Ctrl-C stops after the current step; the same command goes on from there.
 """, flush=True)
-    result = compare(lambda: load_pocket("student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes),
-                     {**recipe["settings"], "steps": args.steps, "lr": 2e-3, "eval_every": max(1, args.steps//4), "eval_episodes": 32}, recipe["settings_of"])
+    result = compare(partial(load_pocket, "student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes), settings, recipe["settings_of"], jobs)
     print("\n" + markdown_table(result["table"]))
-    print("\nOne seed of a short training says little about which method is better; the docs hold the full comparison (guided-opd compare).")
+    print("\nOne seed says little about which method is better; docs/results.md holds the comparison over seeds (guided-opd compare).")
     _show(write_report(args.run))
 
 def _teacher(args, student, config):
@@ -158,6 +159,7 @@ def evaluate(args):
 
 def compare(args):
     "Train several methods from the same cold start with several seeds, evaluate all on unseen tasks, print the table."
+    from functools import partial
     _unsloth_first(args.preset)
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
     from guided_opd.report import write_report
@@ -168,8 +170,8 @@ def compare(args):
     env, recipe = _env(args), POCKET_SETTINGS.get(args.env, dict(settings={}, settings_of={}))
     own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
     settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].items()}
-    result = compare(lambda: _policy(args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run,
-                     args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {**recipe["settings"], **own}, settings_of)
+    result = compare(partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run,
+                     args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {**recipe["settings"], **own}, settings_of, args.jobs)
     print(markdown_table(result["table"]))
     _show(write_report(args.run), browser=False)
 
@@ -257,7 +259,7 @@ def _parser():
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     bits = flag("--teacher-bits", type=int, choices=(4, 16), help="of the weights of a preset's teacher")
     recipe = [bits, flag("--preset", metavar="NAME", help="student, teacher and settings by name; guided-opd plan lists them"), flag("--dry-run", action="store_true", help="with a preset: tiny random models, one update")]
-    command(demo, run("runs/demo"), flag("--steps", type=int, default=50, help="updates of each method"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
+    command(demo, run("runs/demo"), flag("--steps", type=int, help="updates of each method (else the 250 of the recorded comparison)"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
     served = flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, pocket:NAME, base (the student without its adapters), or a server: http://localhost:8000/v1#MODEL")
     c = command(plan, flag("preset", nargs="?", metavar="PRESET", help="a preset; without one, all are listed"), flag("--env", help="environment, instead of the preset's"), flag("--student", metavar="MODEL", help="a Qwen3 model, instead of the preset's"),
                 flag("--teacher", metavar="MODEL", help="a Qwen3 model, base, or a server"), bits, flag("--memory", metavar="SIZE", help="of the GPU, e.g. 15GiB; else the GPU that is here, or the one the preset is made for"))
@@ -271,7 +273,8 @@ def _parser():
     command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of guided, opd, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),
             flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's tuned one)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
-            flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"))
+            flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"),
+            flag("--jobs", type=int, default=1, help="trainings at once, each in a process of its own"))
     command(report, flag("run", type=Path, metavar="DIR", help="folder of a run or a comparison"), flag("--out", type=Path, metavar="FILE", help="where to write (DIR/report.html)"), flag("--open", action="store_true", help="open it in a browser"))
     command(view, flag("run", type=Path, metavar="RUN", help="folder of a run or of several, or a trajectories.jsonl"), flag("--out", type=Path, metavar="FILE", help="where to write (RUN/view.html)"),
             flag("--limit", type=int, default=200, metavar="N", help="trajectories in the page, evenly spaced"), flag("--no-open", action="store_true", help="write it only"))
