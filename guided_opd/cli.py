@@ -120,7 +120,9 @@ def train(args):
     _unsloth_first(args.preset)
     from guided_opd.report import write_report
     from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
+    from guided_opd.ranks import Ranks
     _threads()
+    ranks = Ranks()      # before a model is loaded: it picks this process's GPU
     if args.preset:
         env, models = _recipe(args)
         config, student = models.preset.config(), models.student()
@@ -132,7 +134,7 @@ def train(args):
     training = GuidedOPD(student, teacher, env, args.run, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
-    _show(write_report(args.run), browser=False)
+    if ranks.main: _show(write_report(args.run), browser=False)
 
 def evaluate(args):
     "Play tasks with one model alone and print score and success rate."

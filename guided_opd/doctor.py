@@ -39,7 +39,7 @@ def check_python(version:tuple=sys.version_info[:3], # version that runs, as num
 
 # %% ../nbs/19_doctor.ipynb #ae1ae8dd
 GROUPS = dict(core="everything", train="to run and train language models", envs="ALFWorld, ScienceWorld and WebShop",
-              viz="plots, widgets and reports", unsloth="faster training on a GPU") # what each group of packages is for
+              viz="plots, widgets and reports", webshop="nouns of real products' titles in WebShop", unsloth="faster training on a GPU") # what each group of packages is for
 
 def requirements(lines:list|None=None # requirements as metadata spells them; None: those of the installed distribution
                 ) -> dict: # group -> list of `Requirement`

@@ -42,12 +42,15 @@ def evaluate(policy:Policy,
              chat:Chat|None=None,     # how histories become token ids; None: a transcript
              batch_size:int=32,       # episodes at once
              seed:int=0,              # of sampling
-             progress:str|None=None   # title of a progress bar
+             progress:str|None=None,  # title of a progress bar
+             mixer:RolloutMixer|None=None, # plays them, with this policy as its student; None makes one
+             indices=None             # as of `RolloutMixer`
             ) -> tuple[Evaluation, list[Trajectory]]:
     "Play every task once with the policy alone (β = 0)."
     if not tasks: raise ValueError("There are no tasks to play: ask for 1 episode or more.")
     if temperature < 0: raise ValueError(f"temperature is {temperature}; it must be 0 (greedy) or more.")
     before, policy.temperature = getattr(policy, "temperature", None), temperature
-    try: trajectories = RolloutMixer(policy, None, env, chat=chat, batch_size=batch_size, seed=seed)(tasks, progress=progress)
+    mixer = mixer or RolloutMixer(policy, None, env, chat=chat, batch_size=batch_size, seed=seed)
+    try: trajectories = mixer(tasks, beta=0., progress=progress, indices=indices)
     finally: policy.temperature = before
     return summarise(trajectories, temperature), trajectories

@@ -64,7 +64,7 @@ class _SlotLayer(CacheLayerMixin):
         for x, w in zip((self.keys, self.values), self.work): x[rows, :, :w.shape[2]] = w
 
     def _grow(self):
-        capacity = max(self.cache.end, self.keys.shape[2]) if self.keys.shape[2] >= self.cache.end else 2*self.cache.end
+        capacity = max(self.cache.end, self.keys.shape[2]) if self.keys.shape[2] >= self.cache.end else 2*self.cache.end if self.cache.tokens is None else min(2*self.cache.end, self.cache.tokens//self.cache.slots)
         def bigger(x):
             out = x.new_zeros(self.cache.slots, x.shape[1], capacity, x.shape[3])
             out[:x.shape[0], :, :x.shape[2]] = x
@@ -82,14 +82,16 @@ class _SlotLayer(CacheLayerMixin):
 
 class SlotCache(Cache):
     "Key-value cache with one ragged row a conversation; `ids[slot]` are the tokens it holds."
-    def __init__(self, layers:int # attention layers of the model
+    def __init__(self, layers:int,        # attention layers of the model
+                 tokens:int|None=None # most tokens held, in all rows together; None: no bound
                 ):
-        self.ids, self.slots, self.end, self.rows = {}, 0, 0, None
+        self.ids, self.slots, self.end, self.rows, self.tokens = {}, 0, 0, None, tokens
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
     def open(self, slots:list[int], end:int):
         "Prepare for forwards over these slots that reach positions below `end`."
         self.slots, self.end = max(self.slots, max(slots) + 1), end
+        if self.tokens is not None and self.slots*end > self.tokens: raise MemoryError(f"{self.slots} conversations of up to {end} tokens do not fit into a cache of {self.tokens}.")
         self.rows = None if slots == list(range(self.slots)) else torch.tensor(slots)
         for layer in self.layers: layer.select(self.rows)
 
@@ -123,6 +125,7 @@ def sample(logits_BV:Tensor,    # next-token logits
 class HFPolicy(Policy):
     "A causal LM of transformers (with or without PEFT adapters) that takes turns and gives hidden states to score."
     may_pack = True
+    cache_gib = 0.                     # most memory that keys and values may take, GiB; 0: no bound
     def __init__(self,
         model,                         # transformers causal LM, or a PEFT model around one
         tokenizer,                     # its tokenizer, with a chat template
@@ -172,7 +175,13 @@ class HFPolicy(Policy):
         self.model.train(on)
     def reset(self):
         "Forget all conversations; needed when the weights changed."
-        self.cache = SlotCache(self.layers)
+        self.cache = SlotCache(self.layers, int(self.cache_gib*2**30/self.token_bytes) if self.cache_gib else None)
+    @property
+    def token_bytes(self) -> int:
+        "Keys and values of one token, bytes."
+        c = self.lm.config.get_text_config()
+        heads, dim = getattr(c, "num_key_value_heads", None) or c.num_attention_heads, getattr(c, "head_dim", None) or c.hidden_size//c.num_attention_heads
+        return 2*self.layers*heads*dim*self.lm.dtype.itemsize
     def room(self, history): return self.max_context - len(history.context)
     def chat(self, kind="transcript", window=2, instructions=None) -> Chat: return Chat(self.tokenizer, kind, window, instructions)
 

@@ -90,13 +90,15 @@ class RolloutMixer:
         tasks:Sequence[str],                       # a trajectory for each, in order; a task may come more than once
         beta:float|Callable[[int], float]|None=None, # instead of the mixer's own, for this call
         step:int=0,                                # training step; also part of the random streams
-        progress:str|None=None                     # title of a progress bar
+        progress:str|None=None,                    # title of a progress bar
+        indices:Sequence[int]|None=None            # place of each task in a longer list that is shared out: it picks the random streams
     ) -> list[Trajectory]:
         "Roll out every task."
         beta = self.beta if beta is None else self._check(beta)
         for p in self.policies.values():
             if hasattr(p, "reset"): p.reset()
-        waiting, active, done = list(enumerate(tasks))[::-1], {}, [None]*len(tasks)
+        indices = range(len(tasks)) if indices is None else indices
+        waiting, active, done = list(zip(indices, tasks))[::-1], {}, {}
         while len(self.envs) < min(self.batch_size, len(tasks)): self.envs.append(self.env.copy() if hasattr(self.env, "copy") else copy.deepcopy(self.env))
         with tqdm(total=len(tasks), desc=progress, disable=progress is None, unit="episode") as bar:
             while waiting or active:
@@ -110,7 +112,7 @@ class RolloutMixer:
                     if callable(beta): episode.trajectory.beta = float(np.mean([beta(i) for i in range(len(episode.trajectory.turns))] or [0]))
                     done[episode.index] = episode.trajectory
                     bar.update()
-        return done
+        return [done[i] for i in indices]
 
     def _at_once(self, f, items):
         "`f` of each item, in order; by threads where the environment allows it."

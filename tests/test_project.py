@@ -20,7 +20,7 @@ envs.base envs.* envs chat protocol
 attention policy mixing remote unsloth
 rollout
 scoring drift evaluate optimiser replay
-runfolder trainer plan presets
+runfolder ranks trainer plan presets
 plots view report widgets pocket compare study doctor
 cli
 """

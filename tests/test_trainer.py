@@ -22,7 +22,7 @@ def training(run, student=None, teacher=None, env=None, schedule=None, **setting
 
 def fit(run, steps=None, **kw): t = training(run, **kw); t.fit(steps, progress=False); return t
 
-def curve(run): return [{k: v for k, v in m.items() if not k.startswith("seconds")} for m in read_jsonl(run/"metrics.jsonl")]
+def curve(run): return [{k: v for k, v in m.items() if not k.startswith(("seconds", "cache"))} for m in read_jsonl(run/"metrics.jsonl")]
 
 def weights(t): return {k: v.clone() for k, v in t.student.model.state_dict().items()}
 
@@ -285,6 +285,16 @@ def test_memory_that_runs_out_halves_the_micro_batch_and_loses_nothing(tmp_path,
     t = training(tmp_path/"never")
     t.student.lm.get_decoder().register_forward_pre_hook(lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(RuntimeError, match="batch_size cannot go below 1.*max_turns.*4 bits"): t.fit(progress=False)
+
+def test_the_cache_keeps_within_its_bound_and_the_curve_is_the_same(tmp_path, capfd):
+    plenty, scarce = (training(tmp_path/str(g), batch_size=4, steps=2, eval_every=0, cache_gib=g) for g in (0., 400*256/2**30))    # 400 tokens of 256 bytes
+    assert scarce.student.token_bytes == 256
+    for t in (plenty, scarce): t.fit(progress=False)
+    a, b = (read_jsonl(t.run/"metrics.jsonl")[1:] for t in (plenty, scarce))
+    assert scarce.batch_size < 4 and max(r["cache_gib"] for r in b) <= 2*scarce.config.cache_gib < max(r["cache_gib"] for r in a), "of student and teacher"
+    assert "Out of memory in the roll-out: batch_size is" in "".join(capfd.readouterr())
+    for x, y in zip(a, b): assert x["loss"] == pytest.approx(y["loss"], rel=1e-3) and x["student_tokens"] == y["student_tokens"]
+    training(tmp_path/"0.0", batch_size=2, steps=2, eval_every=0)._open_run()         # memory's settings may differ when a run goes on
 
 def test_an_adaptive_schedule_goes_on_where_it_was(tmp_path):
     make = lambda: adaptive(target_success=.3, start=.9, gain=.5, smoothing=.5)

@@ -1,0 +1,18 @@
+"A small training, to be started once or by several processes at once: ranks.py FOLDER STEPS"
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1])); sys.path.insert(0, str(Path(__file__).parent))
+from helpers import Corridor, policy
+
+from guided_opd.trainer import GuidedOPD
+
+SETTINGS = dict(steps=4, rollouts_per_step=5, lr=1e-2, warmup_steps=1, eval_every=2, eval_episodes=3, save_every=2, keep_trajectories=5, batch_size=3, max_tokens=600, normalisation="turn")
+
+def train(run, steps=None):
+    t = GuidedOPD(policy(0, eos=None, max_new_tokens=4), policy(1, "teacher", eos=None, max_new_tokens=4), Corridor(max_turns=4), run, **SETTINGS)
+    return t.fit(steps, progress=False)
+
+if __name__ == "__main__":
+    t = train(sys.argv[1], int(sys.argv[2]))
+    assert t.ranks.size == 2, t.ranks
