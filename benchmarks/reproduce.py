@@ -201,7 +201,7 @@ def report(args):
 def draw(figures, folder):
     "Pictures of the figures with a transparent ground, for light and dark pages; by a chromium, where there is one."
     browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser: return print("No chromium was found, so the pictures in docs/img/study stay as they are.")
+    if not browser: return print(f"No chromium was found, so the pictures in {folder} stay as they are.")
     from playwright.sync_api import sync_playwright
     folder.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as p:

@@ -63,7 +63,7 @@ def browser(path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--trajectories", type=int, default=10_000)
-    p.add_argument("--pairs", type=int, default=8, help="trainings with and without LiveRun")
+    p.add_argument("--pairs", type=int, default=8, help="trainings with and without LiveRun; 0 leaves them out")
     n, pairs = vars(p.parse_args()).values()
     torch.set_num_threads(1)
     ts, tokenizer = episodes()
@@ -90,7 +90,7 @@ def main():
             out = write_page(d/"all.html", page("all", dict(view="stepper", index=stepper.index, state=stepper.state, can={}), [stepper.shelf.view(i) for i in range(3)]))
             r = browser(out)
             print(f"\n| the table of {n} | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
-    live_run(pairs)
+    if pairs > 0: live_run(pairs)
 
 def live_run(pairs, steps=6):
     "The same training with and without LiveRun in its process, alternating: ratio of the seconds."
@@ -105,7 +105,7 @@ def live_run(pairs, steps=6):
     with tempfile.TemporaryDirectory() as d:
         seconds(Path(d)/"warm", False)
         times = [[seconds(Path(d)/f"{i}{live}", live) for live in ((False, True) if i % 2 else (True, False))][::1 if i % 2 else -1] for i in range(pairs)]
-    ratio, se = mean_se([b/a for a, b in times])
-    print(f"\nLiveRun, looking every half second (by default every two): {steps} steps took {mean_se([a for a, _ in times])[0]:.2f} s without it and {mean_se([b for _, b in times])[0]:.2f} s with it; ratio {ratio:.3f} ± {se:.3f} (mean of {pairs} pairs, alternating).")
+    ratio, se = mean_se([b/a for a, b in times])      # one pair has no standard error
+    print(f"\nLiveRun, looking every half second (by default every two): {steps} steps took {mean_se([a for a, _ in times])[0]:.2f} s without it and {mean_se([b for _, b in times])[0]:.2f} s with it; ratio {ratio:.3f}{"" if se is None else f" ± {se:.3f}"} ({pairs} {"pair" if pairs == 1 else "pairs"}, alternating).")
 
 if __name__ == "__main__": main()

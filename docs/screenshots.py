@@ -1,11 +1,13 @@
-"""Pictures of every view for the docs, in light and dark: python docs/screenshots.py [RUN]
+"""Pictures of every view for the docs, in light and dark, 1280 and 400 pixels wide: python docs/screenshots.py [RUN]
 
 RUN is the folder of a training, for the live view; without it that picture stays as it is.
 
-Plays a few games with the pocket models, writes the views as files, opens them in chromium and takes pictures into docs/img.
-Look at each one afterwards: a test does not see what is ugly.
+Plays a few games with the pocket models, writes the views as files, opens them in chromium and takes pictures into docs/img,
+the narrow ones (but the stepper's) into a folder beside. Look at each one afterwards: a test does not see what is ugly.
+ImageMagick's `mogrify -dither None -colors 200 -define png:compression-level=9 -type Palette docs/img/*.png` makes them much smaller.
 """
 import shutil, sys, tempfile
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,7 +20,6 @@ from guided_opd.scoring import score
 from guided_opd.widgets import LiveRun, ScheduleExplorer, TrajectoryStepper
 
 HERE = Path(__file__).parent/"img"
-KEEP = dict(light="step branch compare find live schedule phone".split(), dark="step branch schedule".split()) # in the repository; the others are to be looked at only
 
 
 def pages(folder, run=None):
@@ -39,23 +40,22 @@ def pages(folder, run=None):
 def shoot(folder, others):
     beside = lambda i: lambda page: (page.select_option("[data-tool=beside]", index=i), page.wait_for_selector(".turn >> nth=1"))
     find = lambda page: (page.click("[role=columnheader].max button"), page.fill(".find input", "cabinet"), page.wait_for_timeout(500))
-    views = [("step", "stepper", ".turn", 1040, None), ("branch", "stepper", ".turn", 1040, beside(1)), ("compare", "stepper", ".turn", 1040, beside(2)), ("find", "stepper", ".turn", 1040, find), ("phone", "stepper", ".turn", 400, None),
-             ("live", "live", ".chart", 1040, None), ("schedule", "schedule", ".ribbons", 1040, None)]
+    views = [("step", "stepper", ".turn", None), ("branch", "stepper", ".turn", beside(1)), ("compare", "stepper", ".turn", beside(2)), ("find", "stepper", ".turn", find), ("live", "live", ".chart", None), ("schedule", "schedule", ".ribbons", None)]
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        for name, file, ready, width, act in views:
+        for (name, file, ready, act), width, scheme in product(views, (1280, 400), ("light", "dark")):
             if not (folder/f"{file}.html").exists(): continue
-            for scheme in ("light", "dark"):
-                page = browser.new_page(viewport=dict(width=width, height=800), color_scheme=scheme)
-                page.goto((folder/f"{file}.html").as_uri())
-                page.wait_for_selector(ready)
-                page.wait_for_timeout(400)
-                if name in ("step", "branch", "compare", "live", "phone"): page.locator(".find > summary").click()   # the table has a picture of its own
-                if act: act(page)
-                page.evaluate("document.activeElement?.blur()")
-                page.screenshot(path=(HERE if name in KEEP[scheme] else others)/f"{name}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else None, full_page=name != "find")
-                page.close()
+            page = browser.new_page(viewport=dict(width=width, height=800), color_scheme=scheme)
+            page.goto((folder/f"{file}.html").as_uri())
+            page.wait_for_selector(ready)
+            page.wait_for_timeout(400)
+            if file != "schedule" and name != "find": page.locator(".find > summary").click()   # the table has a picture of its own
+            if act: act(page)
+            page.evaluate("document.activeElement?.blur()")
+            wide = width == 1280
+            page.screenshot(path=(HERE if wide or name == "step" else others)/f"{name}{'' if wide else '_400'}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else None, full_page=name != "find")
+            page.close()
         browser.close()
 
 

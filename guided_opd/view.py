@@ -11,6 +11,7 @@ import html, json, math, os, re, zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
+from tqdm.auto import tqdm
 from .plots import ACTOR_COLOURS
 from .trajectory import Trajectory, Turn
 
@@ -123,11 +124,13 @@ class Shelf:
             ):
         "Add a file's trajectories; of one that was read before, only what is new."
         decode, number = self._own or decoder(self._tokenizer(run)), 0
-        with open(path, "rb") as f:
-            f.seek(at := self._ends.get(path, 0))
+        at = self._ends.get(path, 0)
+        with open(path, "rb") as f, tqdm(total=os.path.getsize(path) - at, desc=path.name, unit="B", unit_scale=True, delay=1, leave=False) as bar:   # seen where it takes more than a second
+            f.seek(at)
             for line in f:
                 if not line.endswith(b"\n") and path in self._ends: break     # still being written
                 here, at = at, at + len(line)
+                bar.update(len(line))
                 if not line.strip(): continue
                 try: t = Trajectory.from_json(line.decode())
                 except ValueError: self.broken += 1; continue

@@ -199,12 +199,14 @@ def test_hostile_text_stays_text(browser, tmp_path):
         def decode(self, ids, **kw): return "".join(HOSTILE[i % 3] for i in ids)
     hostile = [Trajectory(HOSTILE[i % 2], HOSTILE[1], [turn(x, a) for x in HOSTILE for a in ("student", "teacher")], final_observation=HOSTILE[0], ended=HOSTILE[0]) for i in range(3)]
     stepper = TrajectoryStepper({HOSTILE[0]: hostile}, tokenizer=Words(), beside=2, threshold=.1)
-    answer = dict(text=HOSTILE[0], action=HOSTILE[1], logprob=-.1)
+    answer = dict(text=HOSTILE[0], action=HOSTILE[1], logprob=-.1, by={x: -1. for x in HOSTILE[:3]})
     stepper.shelf.asked[0] = {0: {"teacher": dict(greedy=answer, samples=[answer | dict(text="b", count=2)], done=-.5, temperature=1.)}}
     stepper.shelf.add(hostile[0], HOSTILE[1], branch=dict(of=0, turn=1, how=HOSTILE[0], then=HOSTILE[1], differences=[dict(turn=0, recorded=HOSTILE[0], now=HOSTILE[1])]))
     stepper.index = stepper.shelf.index()
     for beside in (2, 3):
         page = Page(browser, stepper.go(beside=beside).to_html(tmp_path/"view.html", title=HOSTILE[0]), ready=".turn >> nth=1", viewport=dict(width=400, height=900))
+        said = page.page.locator(".answers li .soft").first.text_content()
+        assert said == " · ".join(["greedy", *(f"{x} 37%" for x in HOSTILE[:3])]), "who else would have said it, as text"
         for text in HOSTILE:
             for _ in range(2):
                 assert page.page.locator(".turn .observation").first.text_content() == text
@@ -226,13 +228,37 @@ def test_200_trajectories_open_within_a_second_or_two(pocket, browser, tmp_path)
     assert page.count(".rows .row") < 30 and ms < 5000, ms      # under one second on an idle machine (benchmarks/viewer.py); CI machines are not
     page.check(); page.close()
 
+def test_hostile_text_of_a_run_stays_text(browser, tmp_path):
+    "What LiveRun shows comes from files: the method, the label and all that was said, seen at once and when it is looked at again."
+    hostile = lambda x: Trajectory(x, x, [Turn(x, x, x, "student", [1], [2], [0.], measures=dict(reverse_kl=[1.]))]*2, final_observation=x, ended=x)
+    (tmp_path/"config.json").write_text(json.dumps(dict(config=dict(steps=9, method=HOSTILE[0]))))
+    (tmp_path/"metrics.jsonl").write_text(json.dumps(dict(step=1, loss=1.)) + "\n" + json.dumps({"step": 2, "loss": 1., HOSTILE[1]: HOSTILE[1]}) + "\n")
+    append_trajectories(tmp_path/"trajectories.jsonl", [hostile(x) for x in HOSTILE[:3]])
+    live = LiveRun(tmp_path, every=60)
+    append_trajectories(tmp_path/"trajectories.jsonl", [hostile(x) for x in HOSTILE[3:]])
+    live.refresh()
+    live.stop()
+    assert len(live.shelf) == len(HOSTILE)
+    page = Page(browser, live.to_html(tmp_path/"live.html", title=HOSTILE[1]), ready=".turn", viewport=dict(width=400, height=900))
+    assert page.page.locator(".live [role=status]").text_content().startswith(f"{HOSTILE[0]} 2 of 9 steps") and page.page.title() == HOSTILE[1]
+    for i, x in enumerate(HOSTILE):
+        page.page.locator(f".rows .row[data-index='{i}']").click()
+        page.page.wait_for_selector(f".row[data-index='{i}'][aria-selected=true]")
+        page.page.locator(".lanes").press("j")
+        assert page.page.locator(".turn .observation").first.text_content() == x
+    assert page.count(".guided-opd img") == page.count(".guided-opd script") == 0
+    assert page.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.check(); page.close()
+
 def test_live_run_and_schedule_are_drawn(pocket, browser, tmp_path):
     (tmp_path/"config.json").write_text(json.dumps(dict(config=dict(steps=20, method="guided"))))
     row = lambda s: dict(step=s, loss=1/s, kl_student=2/s, kl_teacher=1/s, success=s/20, beta=1 - s/20, student_tokens=90, teacher_tokens=10, seconds_rollout=1., **({"eval_success": .3} if s % 10 == 0 else {}))
     (tmp_path/"metrics.jsonl").write_text("".join(json.dumps(row(s)) + "\n" for s in range(1, 21)))
     append_trajectories(tmp_path/"trajectories.jsonl", pocket[3])
     live = LiveRun(tmp_path, every=60)
-    page = Page(browser, live.to_html(tmp_path/"live.html"), ready=".chart path.line")
+    page = Page(browser, live.to_html(tmp_path/"live.html"), ready=".chart path.line", viewport=dict(width=1280, height=900))
+    cut = page.page.evaluate("[...document.querySelectorAll('.chart figcaption')].filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)")
+    assert not cut, "captions that are cut off"
     assert page.count(".chart") == 4 and "20 of 20 steps" in page.page.inner_text(".live [role=status]")
     page.page.wait_for_selector(".turn")
     page.check(); page.close()

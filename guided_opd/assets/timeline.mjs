@@ -59,8 +59,10 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
       const at = x(from), top = ribbons[0] + 26, low = ribbons[1] + 13;
       plot.append(svg("path", { class: "fork", d: `M${at} ${top - 13}C${at - cw * .9} ${top + 4} ${at - cw * .9} ${low} ${at + 1} ${low}` }));
     }
-    if (d != null) plot.append(svg("g", { class: "differs" }, svg("title", {}, `first differing action: turn ${d + 1}`), svg("line", { x1: x(d) + cw / 2, x2: x(d) + cw / 2, y1: ribbons[0] + 27, y2: ribbons[1] - 1 }),
-      svg("circle", { cx: x(d) + cw / 2, cy: (ribbons[0] + 26 + ribbons[1]) / 2, r: 8 }), svg("text", { x: x(d) + cw / 2, y: (ribbons[0] + 26 + ribbons[1]) / 2 + 4.5 }, "≠")));
+    if (d != null) {   // between the ribbons, below the cross that a turn may have
+      const at = x(d) + cw / 2, low = ribbons[1] - 9, high = ribbons[0] + (a.turns[d]?.valid === false ? 39 : 27);
+      plot.append(svg("g", { class: "differs" }, svg("title", {}, `first differing action: turn ${d + 1}`), svg("line", { x1: at, x2: at, y1: Math.min(high, low), y2: ribbons[1] - 1 }), svg("circle", { cx: at, cy: low, r: 8 }), svg("text", { x: at, y: low + 4.5 }, "≠")));
+    }
   }
 
   // Score so far, as steps.
