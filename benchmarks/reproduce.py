@@ -90,7 +90,7 @@ def run(cell, results, work, smoke=False):
     test = env.tasks("test", n or EPISODES)
     teacher = weak_teacher(cell.env, work) if "weak_teacher" in cell.name else model("teacher")
     open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
-    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test)
+    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config_of(cell, results, smoke))
     tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
     rows = run_cell(model(cell.size), teacher, env, work/cell.path, tasks, config_of(cell, results, smoke), cell.name)
     keep(work/cell.path, results/cell.path, rows)

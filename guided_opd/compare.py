@@ -10,12 +10,13 @@ __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_c
 import json, os, signal, sys, threading
 import numpy as np
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 from .evaluate import evaluate
+from .protocol import protocol
 from .trainer import GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 from .trajectory import mean_se
 
@@ -26,13 +27,14 @@ POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=
                                     settings_of=dict()))
 
 # %% ../nbs/20_compare.ipynb #60eb618b
-DECODINGS = dict(greedy=0., sampled=1.)
+DECODINGS = "greedy", "sampled"
 
-def evaluate_cell(student, env, tasks, seed, /, **which) -> list[dict]:
-    "Rows of a student's evaluation, one per decoding."
-    out = []
-    for decoding, temperature in DECODINGS.items():
-        e, _ = evaluate(student, env, tasks, temperature, seed=seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
+def evaluate_cell(student, env, tasks, config:GuidedOPDConfig, /, **which) -> list[dict]:
+    "Rows of a student's evaluation, one per decoding, prompted as in training; sampled at the protocol's temperature, 1 if it has none."
+    out, rules = [], protocol(config.protocol)
+    chat = rules.chat(student.tokenizer, env, config.history, config.window)
+    for decoding, temperature in zip(DECODINGS, (0., rules.eval_temperature or 1.)):
+        e, _ = evaluate(student, env, tasks, temperature, chat=chat, seed=config.seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
         out.append(dict(**which, decoding=decoding, **{k: v for k, v in asdict(e).items() if k != "temperature"}))
     return out
 
@@ -49,7 +51,7 @@ def run_cell(student, teacher, env, folder:Path, tasks:list[str], config:GuidedO
     if training.step < config.steps: raise KeyboardInterrupt
     metrics = _updates(folder)
     seconds = sum(m["seconds_rollout"] + m["seconds_score"] + m["seconds_update"] for m in metrics)
-    rows = evaluate_cell(student, env, tasks, config.seed, method=name or config.method, seed=config.seed)
+    rows = evaluate_cell(student, env, tasks, config, method=name or config.method, seed=config.seed)
     for r in rows: r |= dict(lr=config.lr, student_tokens=sum(m["student_tokens"] for m in metrics), teacher_tokens=sum(m["teacher_tokens"] for m in metrics), seconds=seconds)
     write_json(done, rows)
     return rows
@@ -157,10 +159,10 @@ def open_comparison(folder:Path, env, test_tasks:list[str], settings:dict, setti
     else: write_json(path, protocol)
     return protocol
 
-def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list[str]) -> list[dict]:
-    "Rows of the cold start and of the teacher, from disk when they were played before."
+def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list[str], config:GuidedOPDConfig) -> list[dict]:
+    "Rows of the cold start and of the teacher, prompted as `config` says, from disk when they were played before."
     if not (path := folder/"reference.json").exists():
-        write_json(path, [r for name, p in (("cold start", make_student()), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, 0, method=name, seed=0)])
+        write_json(path, [r for name, p in (("cold start", make_student()), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, replace(config, seed=0), method=name, seed=0)])
     return json.loads(path.read_text())
 
 def _run_cell(make_student, *args): return run_cell(make_student(), *args)
@@ -181,7 +183,7 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
     cells = [dict(method=m, seed=s) for s in seeds for m in methods]
     for c in cells: c["config"] = GuidedOPDConfig(**{**settings, **(settings_of or {}).get(c["method"], {}), **{k: c[k] for k in ("method", "seed")}})
     for c in cells: c["folder"] = folder/c["method"]/f"seed_{c['seed']}"
-    work = [("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks))]
+    work = [("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks, GuidedOPDConfig(**settings)))]
     work += [(f"{c['method']}, seed {c['seed']}", c["folder"]/"log.txt", _run_cell, (make_student, teacher, env, c["folder"], test_tasks, c["config"])) for c in cells]
     if jobs > 1:
         missing = [w for w, result in zip(work, (folder/"reference.json", *(c["folder"]/"evaluation.json" for c in cells))) if not result.exists()]

@@ -191,11 +191,16 @@ def load_pocket(which:str,          # "teacher", "student" or "student_small"
                 device:str="cpu"
                ) -> HFPolicy:
     "A pocket model as a policy."
+    from transformers.utils import logging
     path = Path(folder or POCKET_MODELS/env)/which
     if not (path/"config.json").exists():
         there = sorted(p.parent.name for p in path.parent.glob("*/config.json"))
         raise ValueError(f"There is no pocket model {which!r} for {env}; " + (f"choose one of {', '.join(there)}." if there else f"make them with: guided-opd pocket build --env {env}"))
-    return HFPolicy.from_pretrained(path, dtype=torch.float32, device=device, name="teacher" if which == "teacher" else "student", max_new_tokens=POCKET[env].max_new_tokens if env in POCKET else 12)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()                # a few MB need none
+    try: return HFPolicy.from_pretrained(path, dtype=torch.float32, device=device, name="teacher" if which == "teacher" else "student", max_new_tokens=POCKET[env].max_new_tokens if env in POCKET else 12)
+    finally:
+        if shown: logging.enable_progress_bar()
 
 def build(env:str="alfworld",      # environment's name
           folder:Path=None,        # where to; None replaces the models of the package

@@ -114,11 +114,11 @@ class RolloutMixer:
                     bar.update()
         return [done[i] for i in indices]
 
-    def _at_once(self, f, items):
-        "`f` of each item, in order; by threads where the environment allows it."
-        if len(items) < 2 or not getattr(self.env, "concurrent", False): return [f(*x) for x in items]
+    def _start(self, f, *x) -> Callable:
+        "Call `f(*x)`, by a thread where the environment allows it; what comes back is called for the result."
+        if not getattr(self.env, "concurrent", False): result = f(*x); return lambda: result
         self._pool = self._pool or ThreadPoolExecutor(self.batch_size)
-        return list(self._pool.map(lambda x: f(*x), items))
+        return self._pool.submit(f, *x).result
 
     def _begin(self, starts, beta, step):
         "Episodes of (index, task, slot[, deaths])."
@@ -130,8 +130,9 @@ class RolloutMixer:
                     return expert_turns, env.reset(seed=index, options=dict(task=task))[:2]
                 except WorkerDied:
                     if attempt == 3: raise
-        episodes = []
-        for (index, task, slot, *deaths), (expert_turns, (observation, info)) in zip(starts, self._at_once(reset, starts)):
+        episodes, started = [], [self._start(reset, *s) for s in starts]
+        for (index, task, slot, *deaths), result in zip(starts, started):
+            expert_turns, (observation, info) = result()
             env, stream = self.envs[slot], lambda purpose: np.random.default_rng([self.seed, step, index, purpose])
             history = self.chat.history(slot, rng=stream(0))
             history.env = env
@@ -150,20 +151,21 @@ class RolloutMixer:
 
     def _round(self, active):
         "One turn of every active episode: (slot, why) of those that ended, and the episodes whose engine died."
-        acting, waiting, replies, ended, died = defaultdict(list), [], [], [], []
+        acting, waiting, stepping, ended, died = defaultdict(list), [], [], [], []
         for slot, e in active.items():
             if min(p.room(e.history) for p in self.policies.values() if p is not None) < 1: ended.append((slot, "context"))
             else: waiting.append(e)
         for e, actor in zip(waiting, self._actors(waiting)): acting[actor].append(e)
-        for actor, episodes in sorted(acting.items()):
-            for e, r in zip(episodes, self.policies[actor].act([e.history for e in episodes])):
-                text = self.chat.text(r.ids)
-                replies.append((e, actor, r, text, parse_action(text)))
         def step(e, action):
             try: return e.env.step(action)
             except WorkerDied as why: return why
-        results = self._at_once(step, [(e, action) for e, *_, action in replies])
-        for (e, *said), result in zip(replies, results):
+        for actor, episodes in sorted(acting.items()):              # worlds go on while the next actor thinks
+            for e, r in zip(episodes, self.policies[actor].act([e.history for e in episodes])):
+                text = self.chat.text(r.ids)
+                action = parse_action(text)
+                stepping.append((self._start(step, e, action), e, actor, r, text, action))
+        for result, e, *said in stepping:
+            result = result()
             if isinstance(result, WorkerDied):
                 if e.deaths >= 3: raise result
                 self.restarts += 1
