@@ -1,10 +1,10 @@
-"""Drift against turn index, early, midway and late in training. Prints a table and draws the figure.
+"""Drift against turn index, early, midway and late in training: a table and a picture for each measure.
 
 Simplified: what the runs wrote down (a sample of each step's roll-outs, with the student of that step), so solved
 episodes are gone from the later turns, and under guidance a student's turn may follow a teacher's. Student turns only.
 
     guided-opd demo                               two runs, about 20 minutes
-    python benchmarks/drift.py [runs/demo] [--measure reverse_kl] [--turns 1 5 10 15] [--out runs/demo]
+    python benchmarks/drift.py [runs/demo] [--measures reverse_kl teacher_entropy] [--turns 1 5 10 15] [--out runs/demo]
 """
 import argparse, sys
 from pathlib import Path
@@ -15,16 +15,18 @@ from guided_opd.plots import stages_figure
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("runs", nargs="?", type=Path, default=Path("runs/demo"), help="folder of METHOD/seed_N, as demo and compare write it; the seeds of a method are pooled")
-p.add_argument("--measure", default="reverse_kl", choices=MEASURES); p.add_argument("--turns", type=int, nargs="+", default=(1, 5, 10, 15)); p.add_argument("--out", type=Path, help="folder of the picture; the runs' own unless given")
+p.add_argument("--measures", nargs="+", default=("reverse_kl", "teacher_entropy"), choices=MEASURES); p.add_argument("--turns", type=int, nargs="+", default=(1, 5, 10, 15)); p.add_argument("--out", type=Path, help="folder of the pictures; the runs' own unless given")
 args = p.parse_args()
 runs = {}
 for f in sorted(args.runs.glob("*/seed_*/trajectories.jsonl"), reverse=True): runs.setdefault(f.parents[1].name, []).append(f.parent)
 if not runs: sys.exit(f"{args.runs} holds no METHOD/seed_N/trajectories.jsonl: give the folder of a comparison, as `guided-opd demo` writes it.")
 
 stages = drift_of_runs(runs)
-print(f"| {args.measure}, nats a token | method | " + " | ".join(f"turn {k}" for k in args.turns) + " |\n|---|---|" + "--:|"*len(args.turns))
-for stage, methods in stages.items():
-    for method, rows in methods.items():
-        at = {r["turn"] + 1: r for r in rows}
-        print(f"| {stage} | {method} | " + " | ".join(f"{r[args.measure]:.2f} ± {r[args.measure + '_se']:.2f} ({r['n']})" if (r := at.get(k)) and args.measure in r else "–" for k in args.turns) + " |")
-draw(dict(drift_by_stage=stages_figure(stages, args.measure)), args.out or args.runs)
+for measure in args.measures:
+    print(f"| {measure}, nats a token | method | " + " | ".join(f"turn {k}" for k in args.turns) + " |\n|---|---|" + "--:|"*len(args.turns))
+    for stage, methods in stages.items():
+        for method, rows in methods.items():
+            at = {r["turn"] + 1: r for r in rows}
+            print(f"| {stage} | {method} | " + " | ".join(f"{r[measure]:.2f} ± {r[measure + '_se']:.2f} ({r['n']})" if (r := at.get(k)) and measure in r else "–" for k in args.turns) + " |")
+    print()
+draw({f"drift_{m}": stages_figure(stages, m) for m in args.measures}, args.out or args.runs)

@@ -62,10 +62,15 @@ def browser(path):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--trajectories", type=int, default=10_000)
+    p.add_argument("--trajectories", type=int, default=10_000, help="0 leaves the stepper out")
     p.add_argument("--pairs", type=int, default=8, help="trainings with and without LiveRun; 0 leaves them out")
     n, pairs = vars(p.parse_args()).values()
     torch.set_num_threads(1)
+    if n > 0: stepping(n)
+    if pairs > 0: live_run(pairs)
+
+def stepping(n):
+    "Tables of what n trajectories cost in a notebook and in a browser."
     ts, tokenizer = episodes()
     with tempfile.TemporaryDirectory() as d:
         d = Path(d)
@@ -90,22 +95,25 @@ def main():
             out = write_page(d/"all.html", page("all", dict(view="stepper", index=stepper.index, state=stepper.state, can={}), [stepper.shelf.view(i) for i in range(3)]))
             r = browser(out)
             print(f"\n| the table of {n} | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)
-    if pairs > 0: live_run(pairs)
 
 def live_run(pairs, steps=6):
-    "The same training with and without LiveRun in its process, alternating: ratio of the seconds."
+    "The same training with and without LiveRun in its process, alternating: ratio of the seconds, and of those of the CPU, which other processes disturb less."
     def seconds(d, live):
         training = GuidedOPD(load_pocket("student_small"), load_pocket("teacher"), make_env("alfworld", max_turns=15), d, method="guided", steps=steps, rollouts_per_step=16, max_turns=15, eval_every=0, seed=0)
         watch = LiveRun(d, every=.5, tokenizer=training.student.tokenizer) if live else None
-        t = time.perf_counter()
+        clocks = time.perf_counter, time.process_time
+        before = [c() for c in clocks]
         training.fit(progress=False)
-        took = time.perf_counter() - t
+        took = [c() - b for c, b in zip(clocks, before)]
         if watch: watch.stop()
         return took
     with tempfile.TemporaryDirectory() as d:
         seconds(Path(d)/"warm", False)
         times = [[seconds(Path(d)/f"{i}{live}", live) for live in ((False, True) if i % 2 else (True, False))][::1 if i % 2 else -1] for i in range(pairs)]
-    ratio, se = mean_se([b/a for a, b in times])      # one pair has no standard error
-    print(f"\nLiveRun, looking every half second (by default every two): {steps} steps took {mean_se([a for a, _ in times])[0]:.2f} s without it and {mean_se([b for _, b in times])[0]:.2f} s with it; ratio {ratio:.3f}{"" if se is None else f" ± {se:.3f}"} ({pairs} {"pair" if pairs == 1 else "pairs"}, alternating).")
+    print(f"\nLiveRun, looking every half second (by default every two), in a training of {steps} steps; {pairs} alternating {'pair' if pairs == 1 else 'pairs'}:\n| | without it | with it | ratio |\n|---|--:|--:|--:|")
+    for k, name in enumerate(("seconds", "seconds of the CPU")):
+        without, with_it = [a[k] for a, _ in times], [b[k] for _, b in times]
+        ratio, se = mean_se([b/a for a, b in zip(without, with_it)])
+        print(f"| {name} | {mean_se(without)[0]:.2f} | {mean_se(with_it)[0]:.2f} | {ratio:.3f}{'' if se is None else f' ± {se:.3f}'} |")
 
 if __name__ == "__main__": main()

@@ -4,7 +4,7 @@ RUN is the folder of a training, for the live view; without it that picture stay
 
 Plays a few games with the pocket models, writes the views as files, opens them in chromium and takes pictures into docs/img,
 the narrow ones (but the stepper's) into a folder beside. Look at each one afterwards: a test does not see what is ugly.
-ImageMagick's `mogrify -dither None -colors 200 -define png:compression-level=9 -type Palette docs/img/*.png` makes them much smaller.
+ImageMagick's `convert NAME.png -dither None -colors 200 PNG8:NAME.png` takes them to a third of the size.
 """
 import shutil, sys, tempfile
 from itertools import product
@@ -39,7 +39,7 @@ def pages(folder, run=None):
 
 def shoot(folder, others):
     beside = lambda i: lambda page: (page.select_option("[data-tool=beside]", index=i), page.wait_for_selector(".turn >> nth=1"))
-    find = lambda page: (page.click("[role=columnheader].max button"), page.fill(".find input", "cabinet"), page.wait_for_timeout(500))
+    find = lambda page: (page.locator("[role=columnheader].max button").dispatch_event("click"), page.fill(".find input", "cabinet"), page.wait_for_timeout(500))
     views = [("step", "stepper", ".turn", None), ("branch", "stepper", ".turn", beside(1)), ("compare", "stepper", ".turn", beside(2)), ("find", "stepper", ".turn", find), ("live", "live", ".chart", None), ("schedule", "schedule", ".ribbons", None)]
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
