@@ -210,8 +210,8 @@ def make_plan(title:str, student:LM, teacher:LM, config, # `GuidedOPDConfig`, or
              f"LoRA adapters of rank {r}": trained*4 if r else 0, "gradients": trained*width, f"optimiser ({c.optimiser})": trained*width*states}
     cache = {f"keys and values, {slots} conversations of {room} tokens: student": kv(student), "keys and values: teacher": kv(teacher) if local and acts else 0}
     update = {f"activations of {tokens} tokens{', checkpointed' if checkpointing else ''}": kept, "teacher's hidden states and scoring": tokens*t.hidden*teacher.width + scoring if local else 0, "loss": loss_memory(s, t, positions, student.width)}
-    base = sum(fixed.values()) + sum(cache.values())
-    phases = {"roll-out": base, "update": base + max(kept + update["loss"], scoring) + (tokens*t.hidden*teacher.width if local else 0)}
+    base = sum(fixed.values())                        # the trainer gives the cache back before the update
+    phases = {"roll-out": base + sum(cache.values()), "update": base + max(kept + update["loss"], scoring) + (tokens*t.hidden*teacher.width if local else 0)}
     seconds, evaluation = _time(student, teacher, c, e, device, checkpointing)
     return Plan(title, fixed | cache | update, phases, seconds, c.steps, evaluation, device, teacher.bytes if teacher.by == "server" else 0., list(notes))
 

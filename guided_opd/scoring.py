@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from .losses import MEASURES, SAMPLED, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, _sampled, guided_divergence, log_probs, project, topk_kl
+from .losses import DIVERGENCES, MEASURES, SAMPLED, STUDENT, TEACHER, UNTRAINED, GuidedDivergence, _sampled, guided_divergence, log_probs, project, topk_kl
 from .policy import TeacherLogProbs
 from .trajectory import Trajectory, Turn
 
@@ -97,7 +97,7 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
     "`guided_divergence` for a teacher of which only some log-probs are known; the KLs are lower bounds (K > 0) or single-sample estimates (K = 0)."
     kinds, where = {STUDENT: student_turns, TEACHER: teacher_turns}, actor_mask != UNTRAINED
     for k in kinds.values():
-        if k == "jsd": raise ValueError("A remote teacher gives no full distribution, so 'jsd' cannot be computed; choose another divergence.")
+        if k not in (known := [d for d in DIVERGENCES if d != "jsd"]): raise ValueError(f"A remote teacher gives no full distribution, so {k!r} cannot be computed; choose one of {', '.join(known)}.")
     h_ND, ids_N, actors_N, K = student_hidden[where], token_ids[where], actor_mask[where], teacher.ids_NK.shape[1]
     sampled, top_ids, top = (x.to(h_ND.device) for x in (teacher.sampled_N, teacher.ids_NK, teacher.logprobs_NK))
     def part(h, ids, actors, q_said, q_ids, q_top):

@@ -61,7 +61,7 @@ def test_top_k_is_a_lower_bound_and_a_sampled_token_alone_is_enough(server, traj
     own = one.actors_N == STUDENT
     torch.testing.assert_close(one.values_N[own], (full.measures["student_logprob"] - full.measures["teacher_logprob"])[own], atol=1e-4, rtol=1e-4)
     assert "teacher_entropy" not in one.measures
-    with pytest.raises(ValueError, match="reverse_kl, forward_kl or none"): divergence(policy(0), remote(server), batch, student_turns="jsd")
+    with pytest.raises(ValueError, match="choose one of reverse_kl, forward_kl, none, cross_entropy, k1, k3"): divergence(policy(0), remote(server), batch, student_turns="jsd")
 
 def test_a_sampled_token_gives_an_unbiased_gradient(server):
     "Averaged over the student's own choices, the gradient with topk=0 is that of the full reverse KL."
