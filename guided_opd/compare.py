@@ -8,11 +8,11 @@ __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_c
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
 import json, os, signal, sys, threading
-import numpy as np
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 from .evaluate import evaluate
@@ -134,7 +134,7 @@ def run_at_once(work:list[tuple], # (label, file for what it prints, function, a
                     label, log = running.pop(p)
                     if p.exitcode: raise RuntimeError(f"{label} ended with exit status {p.exitcode}: {_last_line(log)}. All that it printed is in {log}; the same command goes on from its last checkpoint.")
                 bar.update(done() - bar.n)
-        except BaseException as e:
+        except BaseException:
             if running: bar.write(f"Stopping {' and '.join(label for label, _ in running.values())}: each finishes its step and saves.")
             while running:
                 try:
