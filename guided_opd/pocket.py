@@ -114,12 +114,12 @@ POCKET = dict(alfworld=PocketRecipe(dict(
 scienceworld=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=200, updates=200, tokens=2048, lr=6e-3, recovery=150),
     student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=200, updates=300, tokens=2048, lr=8e-3, recovery=200),
-    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2400, tokens=2048, lr=3e-3, recovery=600)),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2400, tokens=2048, lr=3e-3, recovery=600, reading=.5)),
     settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 786)], max_new_tokens=24),
 webshop=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=400, updates=250, tokens=2048, lr=6e-3, recovery=100, reading=.5),
     student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=400, updates=250, tokens=2048, lr=8e-3, recovery=100, reading=.5),
-    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=9000, updates=900, tokens=4096, lr=3e-3, recovery=300, reading=.5)),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=9000, updates=1400, tokens=4096, lr=3e-3, recovery=300, reading=.5)),
     settings=dict(size=200, per_page=4), vocabulary=[(dict(size=200, per_page=4, seed=s), 150 if s else 650) for s in range(13)], max_new_tokens=24,
     whole=(r"▁?\[SEP\]", r"▁?[A-Za-z]{3}\d{7}"), elsewhere=tuple(dict(seed=s) for s in range(1, 13))))
 
@@ -133,7 +133,7 @@ def pocket_model(size:PocketSize, tokenizer, seed:int=0):
         bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
 
 # %% ../nbs/18_pocket.ipynb #441f52f7
-WIDTHS = 192, 256, 320, 512, 640, 768, 896, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out
+WIDTHS = 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out
 
 def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Generator):
     "`updates` batches (ids, targets) of rows of similar length, shuffled anew each epoch; untrained targets are -100."
@@ -167,7 +167,8 @@ def imitate(model, demos:list[Trajectory],
     decoder = torch.compile(model.model, dynamic=False) if compiled else model.model
     losses, device = [], model.device
     model.train()
-    for step, (ids, targets) in enumerate(tqdm(imitation_batches(rows(demos), updates, size.tokens, np.random.default_rng(seed)), total=updates, desc=progress, disable=progress is None, unit="update")):
+    bar = tqdm(imitation_batches(rows(demos), updates, size.tokens, np.random.default_rng(seed)), total=updates, desc=progress, disable=progress is None, unit="update")
+    for step, (ids, targets) in enumerate(bar):
         for g in optimiser.param_groups: g["lr"] = lr*min(1, (step + 1)/min(50, 1 + updates//10))*min(1, 1.6*(1 - step/updates))
         optimiser.zero_grad()
         hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state
@@ -179,6 +180,7 @@ def imitate(model, demos:list[Trajectory],
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimiser.step()
         losses.append(loss.item())
+        bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
     model.eval()
     return losses
 
