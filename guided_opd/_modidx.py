@@ -727,6 +727,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.pocket.disturbed_demonstrations': ( 'pocket.html#disturbed_demonstrations',
                                                                                    'guided_opd/pocket.py'),
                                    'guided_opd.pocket.environment_texts': ('pocket.html#environment_texts', 'guided_opd/pocket.py'),
+                                   'guided_opd.pocket.exchanged': ('pocket.html#exchanged', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.imitate': ('pocket.html#imitate', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.imitation_batches': ('pocket.html#imitation_batches', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.load_pocket': ('pocket.html#load_pocket', 'guided_opd/pocket.py'),
