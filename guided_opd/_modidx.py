@@ -754,6 +754,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.policy.HFPolicy.hidden': ('policy.html#hfpolicy.hidden', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.reset': ('policy.html#hfpolicy.reset', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.room': ('policy.html#hfpolicy.room', 'guided_opd/policy.py'),
+                                   'guided_opd.policy.HFPolicy.save_merged': ('policy.html#hfpolicy.save_merged', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.token_bytes': ('policy.html#hfpolicy.token_bytes', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HFPolicy.training': ('policy.html#hfpolicy.training', 'guided_opd/policy.py'),
                                    'guided_opd.policy.HumanPolicy': ('policy.html#humanpolicy', 'guided_opd/policy.py'),
