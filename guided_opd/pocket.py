@@ -133,9 +133,9 @@ POCKET = dict(alfworld=PocketRecipe(dict(
 scienceworld=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=200, updates=200, tokens=2048, lr=6e-3, recovery=150),
     student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=200, updates=300, tokens=2048, lr=8e-3, recovery=200),
-    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2600, tokens=2048, lr=3e-3, recovery=600, reading=.5)),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2600, tokens=2048, lr=3e-3, recovery=1200, reading=.5)),
     settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 786)], max_new_tokens=24,
-    exchange=dict(unless="^lifespan", kinds=(("red", "blue", "orange", "purple", "green", "yellow"), ("kitchen", "bathroom", "workshop", "bedroom"), tuple("123456789"), ("apple", "cherry", "banana", "peach", "lemon", "avocado"),
+    exchange=dict(unless="^lifespan", kinds=(("red", "blue", "orange", "purple", "green", "yellow"), tuple("123456789"), ("apple", "cherry", "banana", "peach", "lemon", "avocado"),
         ("butterfly", "turtle", "parrot", "frog", "crocodile", "dove", "wolf", "beaver", "rabbit", "mouse", "ant", "elephant", "dragonfly", "chipmunk", "hedgehog", "chameleon")))),
 webshop=PocketRecipe(dict(
     student=PocketSize(96, 3, 3, 3, 256, demonstrations=2000, updates=700, tokens=2048, lr=6e-3, recovery=250, reading=.5),
