@@ -132,7 +132,7 @@ class Shelf:
                 here, at = at, at + len(line)
                 bar.update(len(line))
                 if not line.strip(): continue
-                try: t = Trajectory.from_json(line.decode())
+                try: t = Trajectory.glance(line)
                 except ValueError: self.broken += 1; continue
                 note = keep(number, t) if keep else ""
                 number += 1
