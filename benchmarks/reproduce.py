@@ -13,11 +13,10 @@ one core, if the other environments cost no more; a GPU is used where there is o
 
 Simplified: pocket models instead of Qwen3, compact generated games; one learning rate is tuned per method, on one seed.
 """
-import argparse, json, os, shutil, statistics, subprocess, sys, time
+import argparse, json, shutil, statistics, sys
 from itertools import product
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tqdm import tqdm
 from guided_opd.runfolder import read_jsonl, write_json
 
 ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
@@ -93,7 +92,7 @@ def run(cell, results, work, smoke=False):
     open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
     if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config_of(cell, results, smoke))
     tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
-    rows = run_cell(model(cell.size), teacher, env, work/cell.path, tasks, config_of(cell, results, smoke), cell.name)
+    rows = run_cell(lambda: model(cell.size), teacher, env, work/cell.path, tasks, config_of(cell, results, smoke), cell.name)
     keep(work/cell.path, results/cell.path, rows)
 
 def keep(run, place, rows):
@@ -134,30 +133,10 @@ def show_plan(cells, reasons, args):
     print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
 
 def run_all(cells, args):
-    "Processes, `jobs` at once; one bar over all updates."
-    waiting, running, failed = [c for c in cells if not (args.results/c.path/"evaluation.json").exists()], {}, []
-    steps = {c: config_of(c, args.results, args.smoke).steps for c in waiting}
-    at = lambda c: sum("loss" in m for m in read_jsonl(args.work/c.path/"metrics.jsonl"))
-    with tqdm(total=sum(steps.values()), initial=(before := sum(at(c) for c in waiting)), unit="update", desc="study") as bar:
-        known, done, everything = {c: at(c) for c in waiting}, 0, len(waiting)
-        try:
-            while waiting or running:
-                while waiting and len(running) < args.jobs:
-                    c = waiting.pop(0)
-                    log = args.work/c.path/"log.txt"; log.parent.mkdir(parents=True, exist_ok=True)
-                    running[c] = subprocess.Popen([sys.executable, __file__, "--cell", c.env, c.size, c.name, str(c.seed), "--results", args.results, "--work", args.work, *(["--smoke"] if args.smoke else [])], stdout=open(log, "a"), stderr=subprocess.STDOUT)
-                time.sleep(1 if args.smoke else 5)
-                for c, p in list(running.items()):
-                    now = at(c); bar.update(now - known[c]); known[c] = now
-                    if p.poll() is None: continue
-                    del running[c]; done += 1
-                    if p.returncode: failed.append(c); bar.write(f"{c.path} failed; its last words are in {args.work/c.path/'log.txt'}")
-                bar.set_postfix_str(f"{done} of {everything} cells")
-        except KeyboardInterrupt:                       # the cells heard it too
-            bar.write("Each running cell finishes its update and saves.")
-            for p in running.values(): p.wait()
-            sys.exit("Stopped. The same command goes on from here.")
-    if failed: sys.exit(f"{len(failed)} cells failed; the same command tries them again.")
+    "What is missing, each cell in a process of its own."
+    from guided_opd.compare import Work, run_at_once
+    run_at_once([Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps)
+                 for c in cells if not (args.results/c.path/"evaluation.json").exists()], args.jobs, "study")
 
 
 # --- tables and figures, from the files alone
@@ -224,10 +203,9 @@ def main():
     p.add_argument("--ablations", action="store_true", help="also every ablation, on ALFWorld with the small student"); p.add_argument("--tune", action="store_true", help="run the trainings that choose learning rates")
     p.add_argument("--jobs", type=int, default=1, help="cells at once, each with one thread on a CPU"); p.add_argument("--dry-run", action="store_true", help="list the cells only"); p.add_argument("--tables-only", action="store_true", help="run nothing; write tables and figures")
     p.add_argument("--results", type=Path, default=HERE/"results", metavar="DIR"); p.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR"); p.add_argument("--docs", type=Path, default=HERE.parent/"docs", metavar="DIR")
-    p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)"); p.add_argument("--cell", nargs=4, metavar="X", help=argparse.SUPPRESS)
+    p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)")
     args = p.parse_args()
     if args.smoke and args.results == HERE/"results": sys.exit("--smoke makes results that mean nothing: give --results and --work other folders.")
-    if args.cell: return run(Cell(*args.cell[:3], int(args.cell[3])), args.results, args.work, args.smoke)
     if not args.tables_only:
         cells, reasons = plan(args)
         show_plan(cells, reasons, args)
@@ -238,4 +216,4 @@ def main():
 if __name__ == "__main__":
     try: main()
     except KeyboardInterrupt: sys.exit("Stopped. The same command goes on from here.")
-    except (ValueError, OSError) as e: sys.exit(f"reproduce: {' '.join(str(e).split())}")
+    except (ValueError, OSError, RuntimeError) as e: sys.exit(f"reproduce: {' '.join(str(e).split())}")

@@ -23,7 +23,7 @@ class Talk(gym.Env):
 
 TOK = word_tokenizer("you ▁you ▁see ▁a ▁door ▁to ▁the ▁room \n user assistant".split())
 
-def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float32, reply=12, cls=HFPolicy):
+def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float32, reply=12, cls=HFPolicy, tok=TOK):
     "A Qwen3 of this shape with random weights that always replies with `reply` tokens."
     from transformers import Qwen3Config, Qwen3ForCausalLM
     hidden, layers, heads, kv, dim, mlp, vocab = SHAPES[shape]
@@ -31,12 +31,12 @@ def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float
     with torch.device(device):
         torch.set_default_dtype(dtype)
         model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, head_dim=dim,
-            max_position_embeddings=40960, tie_word_embeddings=True, bos_token_id=None, eos_token_id=TOK.eos_token_id, pad_token_id=TOK.pad_token_id)).eval()
+            max_position_embeddings=40960, tie_word_embeddings=True, bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)).eval()
         torch.set_default_dtype(torch.float32)
-    p = cls(model, TOK, name=name, max_new_tokens=reply)
+    p = cls(model, tok, name=name, max_new_tokens=reply)
     class Endless(type(p)):                                    # never ends a turn by itself, so that every run has the same number of tokens
-        def _forward(self, *a):
-            logits = super()._forward(*a); logits[:, TOK.eos_token_id] = -float("inf")
+        def _forward(self, *a, **kw):
+            logits = super()._forward(*a, **kw); logits[:, tok.eos_token_id] = -float("inf")
             return logits
     p.__class__ = Endless
     return p

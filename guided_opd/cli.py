@@ -76,6 +76,12 @@ def _teacher(args, student, config):
         return RemotePolicy(url, model, student.tokenizer, max_new_tokens=student.max_new_tokens, max_context=student.max_context)
     return _policy(args.teacher, args.env, "teacher", args.device)
 
+def _sampled_by(args, student):
+    "The student, with what samples its turns."
+    if args.engine == "hf": return student
+    from guided_opd.vllm import VLLMPolicy
+    return VLLMPolicy.around(student)
+
 def _unsloth_first(name):
     "Unsloth wants to be imported before transformers."
     if not name: return
@@ -125,11 +131,11 @@ def train(args):
     ranks = Ranks()      # before a model is loaded: it picks this process's GPU
     if args.preset:
         env, models = _recipe(args)
-        config, student = models.preset.config(), models.student()
+        config, student = models.preset.config(), _sampled_by(args, models.student())
         teacher = models.teacher(student)
     else:
         config, env = GuidedOPDConfig(**_changes(args)), _env(args)
-        student = _policy(args.student, args.env, "student", args.device)
+        student = _sampled_by(args, _policy(args.student, args.env, "student", args.device))
         teacher = _teacher(args, student, config)
     training = GuidedOPD(student, teacher, env, args.run, config=config)
     training.fit()
@@ -151,7 +157,7 @@ def evaluate(args):
         if args.dry_run: args.episodes = 1
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
     else: env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
-    rules = protocol(args.protocol)
+    policy, rules = _sampled_by(args, policy), protocol(args.protocol)
     temperature = rules.eval_temperature if args.temperature is None else args.temperature
     result, trajectories = evaluate(policy, env, env.tasks(args.split)[:args.episodes], temperature, chat=rules.chat(policy.tokenizer, env), seed=args.seed, progress="episodes")
     if args.out: append_trajectories(args.out, trajectories)
@@ -182,7 +188,7 @@ def _compare_preset(args):
     env, models = _recipe(args)
     if args.dry_run: args.seeds = args.episodes = 1
     teacher = models.teacher(models.student())
-    result = compare(models.student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {k: v for k, v in models.preset.settings.items() if k not in ("method", "seed")})
+    result = compare(models.student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {k: v for k, v in models.preset.settings.items() if k not in ("method", "seed")}, jobs=args.jobs)
     print(markdown_table(result["table"]))
     _show(write_report(args.run), browser=False)
 
@@ -257,6 +263,7 @@ def _parser():
            flag("--task-types", type=lambda s: s if s == "pocket" else s.split(","), metavar="A,B", help="ScienceWorld: which types of tasks to play, or pocket (the default with pocket models)")]
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
+    engine = flag("--engine", choices=("hf", "vllm"), default="hf", help="what samples the student's turns: transformers, or vLLM in the same process, with the student's adapter or weights of now")
     bits = flag("--teacher-bits", type=int, choices=(4, 16), help="of the weights of a preset's teacher")
     recipe = [bits, flag("--preset", metavar="NAME", help="student, teacher and settings by name; guided-opd plan lists them"), flag("--dry-run", action="store_true", help="with a preset: tiny random models, one update")]
     command(demo, run("runs/demo"), flag("--steps", type=int, help="updates of each method (else the 250 of the recorded comparison)"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
@@ -264,9 +271,9 @@ def _parser():
     c = command(plan, flag("preset", nargs="?", metavar="PRESET", help="a preset; without one, all are listed"), flag("--env", help="environment, instead of the preset's"), flag("--student", metavar="MODEL", help="a Qwen3 model, instead of the preset's"),
                 flag("--teacher", metavar="MODEL", help="a Qwen3 model, base, or a server"), bits, flag("--memory", metavar="SIZE", help="of the GPU, e.g. 15GiB; else the GPU that is here, or the one the preset is made for"))
     _settings(c.add_argument_group("settings of the training"))
-    c = command(train, *env, models[0], served, device, *recipe, run("runs/train"))
+    c = command(train, *env, models[0], served, device, engine, *recipe, run("runs/train"))
     _settings(c.add_argument_group("settings of the training"))
-    command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
+    command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, engine, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
             flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),
             flag("--temperature", type=float, help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_cell', 'bootstrap', 'summarise_rows',
-           'markdown_table', 'run_at_once', 'open_comparison', 'references', 'compare']
+           'markdown_table', 'Work', 'run_at_once', 'open_comparison', 'references', 'compare']
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
 import json, os, signal, sys, threading
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -40,12 +41,14 @@ def evaluate_cell(student, env, tasks, config:GuidedOPDConfig, /, **which) -> li
 
 def _updates(folder): return [m for m in read_jsonl(folder/"metrics.jsonl") if "loss" in m]
 
-def run_cell(student, teacher, env, folder:Path, tasks:list[str], config:GuidedOPDConfig,
+def run_cell(make_student:Callable, # gives a fresh cold-started student; not called when the cell was done before
+             teacher, env, folder:Path, tasks:list[str], config:GuidedOPDConfig,
              name:str|None=None   # what the rows call the cell; None: its method
             ) -> list[dict]:
     "Train one method with one seed, evaluate it on `tasks`; returns its rows, from disk when the cell was done before."
     done = folder/"evaluation.json"
     if done.exists(): return json.loads(done.read_text())
+    student = make_student()
     training = GuidedOPD(student, teacher, env, folder, config=config)
     training.fit()
     if training.step < config.steps: raise KeyboardInterrupt
@@ -115,27 +118,38 @@ def _logged(log, threads, f, args):
     sys.stdout = sys.stderr = open(log, "a", buffering=1, encoding="utf-8")
     f(*args)
 
-def run_at_once(work:list[tuple], # (label, file for what it prints, function, arguments) of each piece of work; all picklable
-                jobs:int,         # processes
-                done:Callable[[], int], total:int # updates done so far, and in all; for the progress bar
+class Work(NamedTuple):
+    "What a process of its own does; all of it picklable."
+    label:str
+    log:Path               # file for what it prints
+    call:Callable; args:tuple
+    run:Path|None = None   # folder of the run that it trains, if it does
+    steps:int = 0          # updates of that run
+    def done(self) -> int: "Updates done."; return len(_updates(self.run)) if self.run else 0
+    def __str__(self): return self.label + ": evaluating"*(self.steps > 0 and self.done() >= self.steps)
+
+def run_at_once(work:list[Work],
+                jobs:int,         # processes at a time
+                title:str="comparison" # of the progress bar
                ):
-    "Run every piece of work in a process of its own, `jobs` at a time; the first that fails stops the others, which save."
-    context, waiting, running = get_context("spawn"), work[::-1], {}
-    with tqdm(total=total, initial=done(), desc="comparison", unit="update") as bar:
+    "Run every piece of work in a process of its own; when one fails the others go on, and the failures are raised at the end."
+    context, waiting, running, failed = get_context("spawn"), work[::-1], {}, []
+    done = lambda: sum(w.done() for w in work)
+    with tqdm(total=sum(w.steps for w in work), initial=done(), desc=title, unit="update") as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    label, log, f, args = waiting.pop()
-                    process = context.Process(target=_logged, args=(log, torch.get_num_threads(), f, args)); process.start()
-                    running[process] = label, log
-                bar.set_postfix_str(" · ".join(label for label, _ in running.values()), refresh=False)
+                    w = waiting.pop()
+                    process = context.Process(target=_logged, args=(w.log, torch.get_num_threads(), w.call, w.args)); process.start()
+                    running[process] = w
+                bar.set_postfix_str(" · ".join(map(str, running.values())))
                 connection.wait([p.sentinel for p in running], timeout=1)
                 for p in [p for p in running if p.exitcode is not None]:
-                    label, log = running.pop(p)
-                    if p.exitcode: raise RuntimeError(f"{label} ended with exit status {p.exitcode}: {_last_line(log)}. All that it printed is in {log}; the same command goes on from its last checkpoint.")
+                    w = running.pop(p)
+                    if p.exitcode: failed.append(f"{w.label} ended with exit status {p.exitcode}: {_last_line(w.log)}. All that it printed is in {w.log}"); bar.write(failed[-1])
                 bar.update(done() - bar.n)
         except BaseException:
-            if running: bar.write(f"Stopping {' and '.join(label for label, _ in running.values())}: each finishes its step and saves.")
+            if running: bar.write(f"Stopping {' and '.join(w.label for w in running.values())}: each finishes its step and saves.")
             while running:
                 try:
                     for p in running: os.kill(p.pid, signal.SIGINT)
@@ -143,6 +157,7 @@ def run_at_once(work:list[tuple], # (label, file for what it prints, function, a
                 except KeyboardInterrupt: continue      # once more: at once
                 except ProcessLookupError: running = {p: x for p, x in running.items() if p.is_alive()}
             raise
+    if failed: raise RuntimeError(f"{'; '.join(failed)}. The same command goes on from the last checkpoint.")
 
 def _last_line(log): return next((l.strip() for l in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()) if l.strip()), "it printed nothing") if log.exists() else "it printed nothing"
 
@@ -165,8 +180,6 @@ def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list
         write_json(path, [r for name, p in (("cold start", make_student()), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, replace(config, seed=0), method=name, seed=0)])
     return json.loads(path.read_text())
 
-def _run_cell(make_student, *args): return run_cell(make_student(), *args)
-
 def compare(make_student:Callable,    # called with no argument; gives a fresh cold-started student
             teacher,                  # policy
             env,                      # environment
@@ -183,14 +196,14 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
     cells = [dict(method=m, seed=s) for s in seeds for m in methods]
     for c in cells: c["config"] = GuidedOPDConfig(**{**settings, **(settings_of or {}).get(c["method"], {}), **{k: c[k] for k in ("method", "seed")}})
     for c in cells: c["folder"] = folder/c["method"]/f"seed_{c['seed']}"
-    work = [("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks, GuidedOPDConfig(**settings)))]
-    work += [(f"{c['method']}, seed {c['seed']}", c["folder"]/"log.txt", _run_cell, (make_student, teacher, env, c["folder"], test_tasks, c["config"])) for c in cells]
+    work = [Work("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks, GuidedOPDConfig(**settings)))]
+    work += [Work(f"{c['method']}, seed {c['seed']}", c["folder"]/"log.txt", run_cell, (make_student, teacher, env, c["folder"], test_tasks, c["config"]), c["folder"], c["config"].steps) for c in cells]
     if jobs > 1:
         missing = [w for w, result in zip(work, (folder/"reference.json", *(c["folder"]/"evaluation.json" for c in cells))) if not result.exists()]
-        run_at_once(missing, jobs, lambda: sum(len(_updates(c["folder"])) for c in cells), sum(c["config"].steps for c in cells))
+        run_at_once(missing, jobs)
     with tqdm(work, desc="comparison", unit="run", disable=jobs > 1) as bar:      # from disk where it was run at once
         rows = []
-        for label, _, f, args in bar: bar.set_postfix_str(label); rows += f(*args)
+        for w in bar: bar.set_postfix_str(w.label); rows += w.call(*w.args)
     result = dict(protocol, test_tasks=len(test_tasks), rows=rows, table=summarise_rows(rows))
     write_json(folder/"comparison.json", result)
     (folder/"table.md").write_text(markdown_table(result["table"]) + "\n", encoding="utf-8")

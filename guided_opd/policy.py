@@ -10,6 +10,7 @@ __all__ = ['Reply', 'TeacherLogProbs', 'Policy', 'SlotCache', 'sample', 'HFPolic
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
+import tempfile
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
@@ -155,6 +156,8 @@ class HFPolicy(Policy):
         try: model = AutoModelForCausalLM.from_pretrained(path, **{"dtype": dtype, **(load or {})})
         except (OSError, ValueError, ImportError): raise
         except Exception as e: raise OSError(f"The weights in {path} cannot be read: {e}. Download or save the model again.") from e
+        for m in model.modules():
+            if hasattr(m, "support_avx512bf16_for_cpu"): m.support_avx512bf16_for_cpu = False      # bitsandbytes packs 4-bit weights for turns on a CPU, and such weights give no gradient
         if not {"quantization_config", "device_map"} & set(load or {}): model = model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(model.eval(), AutoTokenizer.from_pretrained(path), **settings)
 
@@ -200,6 +203,16 @@ class HFPolicy(Policy):
         torch.manual_seed(seed)
         self.model = get_peft_model(self.model, LoraConfig(r=rank, lora_alpha=2*rank, target_modules="all-linear", task_type="CAUSAL_LM"))
         return self
+
+    def save_merged(self, folder, dtype=torch.bfloat16):
+        "Write a plain model with the adapter merged into its weights, which are read once more: of a model in 4 bits, too, in `dtype`."
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+        with tempfile.TemporaryDirectory() as adapter:
+            self.model.save_pretrained(adapter, selected_adapters=["default"])
+            base = AutoModelForCausalLM.from_pretrained(self.lm.config.name_or_path, dtype=torch.float32)
+            PeftModel.from_pretrained(base, adapter).merge_and_unload().to(dtype).save_pretrained(folder)      # rounded once
+        self.tokenizer.save_pretrained(folder)
 
     def _unpacked(self, ids_1T, lengths):
         "For attention that cannot pack: one padded row for each sequence, and their hidden states end to end again."

@@ -131,19 +131,20 @@ class Models:
 
     def _load(self, role, lm, lora=0):
         p, path = self.preset, str(self.tiny[role]) if self.tiny else lm.name
+        import torch
         gpu = this_gpu() is not None
+        half = torch.bfloat16 if not gpu or torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16      # a T4 has no bfloat16
         settings = dict(name=role, max_new_tokens=8 if self.tiny else p.max_new_tokens, max_context=p.max_context)
         if lm.by == "unsloth" and (not self.tiny or importlib.util.find_spec("unsloth")):
             from guided_opd.unsloth import UnslothPolicy
             policy = UnslothPolicy.from_pretrained(path, lora_rank=lora, four_bit=lm.bits == 4 and not self.tiny, seed=p.settings.get("seed", 0), **settings)
         else:
-            import torch
             from guided_opd.policy import HFPolicy
             load = {}
             if lm.bits == 4 and not self.tiny:
                 from transformers import BitsAndBytesConfig
-                load = dict(quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16))
-            dtype = torch.float32 if lm.bits == 32 or not gpu else torch.bfloat16
+                load = dict(quantization_config=BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=half))
+            dtype = torch.float32 if lm.bits == 32 or not gpu else half
             policy = HFPolicy.from_pretrained(path, dtype=dtype, device=self.device, load=load, **settings)
             if lora: policy.add_lora(lora, p.settings.get("seed", 0))
             if lora and p.checkpointing: policy.lm.gradient_checkpointing_enable(dict(use_reentrant=False))

@@ -9,7 +9,7 @@ __all__ = ['METHODS', 'MEMORY', 'GuidedOPDConfig', 'out_of_memory', 'NaNLossErro
 import gc, json, math, os, shutil, signal, threading, time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np
@@ -129,7 +129,10 @@ class GuidedOPD:
         self.chat = rules.chat(student.tokenizer, env, c.history, c.window)
         self.max_turns, self.eval_temperature = c.max_turns or rules.max_turns.get(getattr(env, "name", None)), rules.eval_temperature
         self.parameters = [p for p in student.model.parameters() if p.requires_grad]
+        if torch.float16 in {p.dtype for p in self.parameters}: raise ValueError("The student's trained weights are float16, in which small updates vanish: load it in float32 or bfloat16, or train adapters, which are kept in float32 (lora_rank=16).")
         self.optimiser = make_optimiser(c.optimiser, student.model, c.lr, c.weight_decay)
+        self.scaler = torch.amp.GradScaler(student.device.type, enabled=student.lm.dtype == torch.float16)     # gradients of float16 activations would vanish
+        self.scaler.scale(torch.zeros(1, device=student.device))     # so that it has a scale, also on a rank without rows
         self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
         self.ranks, self.step = Ranks(), 0
         if self.ranks.size > 1 and c.mixing == "doubt": raise ValueError("mixing='doubt' compares the turns of all episodes with each other, which several processes cannot: choose 'turn' or 'trajectory', or train in one process.")
@@ -167,8 +170,10 @@ class GuidedOPD:
 
     def roll_out(self, step:int):
         "This step's trajectories; each rank plays its share."
-        before = self.mixing.state_dict()
-        return self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step, before)))
+        before, restarts = self.mixing.state_dict(), self.mixer.restarts
+        trajectories = self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step, before)))
+        self.restarts = sum(self.ranks.gather([self.mixer.restarts - restarts]))
+        return trajectories
 
     def _roll_out(self, step, mixing_state):
         self.mixing.load_state_dict(mixing_state)
@@ -194,12 +199,16 @@ class GuidedOPD:
         all_rows.sort(key=lambda r: len(r.ids))
         mine = self.ranks.share(all_rows)
         least = max([len(r.ids) for r in mine] or [1])
-        *parts, seconds = self._fitting("the update", "max_tokens", least, lambda: self._gradients(mine, weight, step))
-        loss, sums, counts = self._together(all_rows, mine, turns, *parts)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, c.max_grad_norm).item()
-        if not math.isfinite(norm): raise NaNLossError(self._nan_message("gradient", step))
+        while True:
+            *parts, seconds = self._fitting("the update", "max_tokens", least, lambda: self._gradients(mine, weight, step))
+            loss, sums, counts = self._together(all_rows, mine, turns, *parts)
+            if turns: self.scaler.unscale_(self.optimiser)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, c.max_grad_norm).item()
+            if math.isfinite(norm): break
+            if self.scaler.get_scale() <= 1: raise NaNLossError(self._nan_message("gradient", step))
+            self.scaler.update(self.scaler.get_scale()/2)      # float16 overflowed: the same update once more, at half the scale
         for g in self.optimiser.param_groups: g["lr"] = self.lr_at(step)
-        if turns: self.optimiser.step()
+        if turns: self.scaler.step(self.optimiser); self.scaler.update()
         self.student.training(False)
         mean = lambda i: sums[i]/counts[i] if counts[i] else None
         return dict(loss=loss, kl_student=mean(0), kl_teacher=mean(1), student_tokens=counts[0], teacher_tokens=counts[1], grad_norm=norm, lr=self.lr_at(step), seconds_score=seconds)
@@ -218,7 +227,7 @@ class GuidedOPD:
             w_N = torch.tensor([weight[id(t)] for t in batch.turns]).repeat_interleave(torch.tensor(batch.lengths))
             out = divergence(self.student, self.teacher, batch, seen, student_turns=c.student_turns, teacher_turns=c.teacher_turns, weights=w_N)
             if not torch.isfinite(out.loss): raise NaNLossError(self._nan_message("loss", step))
-            out.loss.backward()
+            self.scaler.scale(out.loss).backward()
             loss += out.loss.item()
             record(batch, out)
             for i, (own, name) in enumerate(((out.actors_N == STUDENT, "reverse_kl"), (out.actors_N != STUDENT, "forward_kl"))):
@@ -269,7 +278,7 @@ class GuidedOPD:
         self.schedule.observe(done.success, metrics["kl_student"])
         self.step += 1
         metrics = dict(step=self.step, beta=beta, **metrics, success=done.success, score=done.score, turns=done.turns, invalid=done.invalid,
-                       seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 6))
+                       seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 6), restarts=self.restarts)
         if c.eval_every and (self.step % c.eval_every == 0 or self.step == c.steps): metrics |= self._evaluate()
         if self.ranks.main: append_trajectories(self.run/"trajectories.jsonl", trajectories[:c.keep_trajectories])
         self._log(metrics)
@@ -310,7 +319,7 @@ class GuidedOPD:
         try:
             with atomic_folder(place) as folder:
                 self.student.model.save_pretrained(folder/"student", **(dict(selected_adapters=["default"]) if hasattr(self.student.model, "peft_config") else {})); self.student.tokenizer.save_pretrained(folder/"student")
-                with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state()), f)
+                with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state(), scaler=self.scaler.state_dict()), f)
                 (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict(), mixing=self.mixing.state_dict())))
         except Exception as e:     # each library has an error of its own for a full disk; the first in the chain says why
             why, whole = e, [p.name for p in checkpoints(self.run)]
@@ -335,6 +344,7 @@ class GuidedOPD:
         path = self.run/"config.json"
         if path.exists():
             old = json.loads(path.read_text())
+            old["config"] = {f.name: f.default for f in fields(GuidedOPDConfig)} | old["config"]      # a setting that did not exist yet
             for part in ("config", "schedule", "env", "student", "teacher"):
                 old[part], described[part] = ({k: v for k, v in d[part].items() if part != "config" or k not in MEMORY} for d in (old, described))
                 if old[part] != described[part]: raise ValueError(f"{self.run} holds a run with another {part} ({_difference(old[part], described[part])}). Choose another folder, or delete this one.")
@@ -369,6 +379,7 @@ class GuidedOPD:
         else: load_weights(self.student.model, folder/"student")
         self.optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["rng"].cpu())
+        if saved.get("scaler"): self.scaler.load_state_dict(saved["scaler"])
         self.step = state["step"]
         self.schedule.load_state_dict(state["schedule"]); self.mixing.load_state_dict(state.get("mixing", {}))
 

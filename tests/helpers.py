@@ -41,12 +41,12 @@ def tokenizer(): return word_tokenizer(WORDS)
 TOK = tokenizer()
 
 
-def policy(seed=0, name="student", tok=None, eos=2., vocab=None, layers=2, hidden=32, positions=2048, **settings):
+def policy(seed=0, name="student", tok=None, eos=2., vocab=None, layers=2, hidden=32, positions=2048, head_dim=8, **settings):
     "A tiny random Qwen3. `eos` is the bias towards ending a reply; words are likelier than bytes; None leaves the model as transformers makes it."
     from transformers import Qwen3Config, Qwen3ForCausalLM
     tok = tok or TOK
     torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab or len(tok), hidden_size=hidden, intermediate_size=2*hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, head_dim=8,
+    model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab or len(tok), hidden_size=hidden, intermediate_size=2*hidden, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, head_dim=head_dim,
         max_position_embeddings=positions, tie_word_embeddings=eos is None, initializer_range=.3 if eos is not None else .02, bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id))
     if eos is not None:
         head = torch.nn.Linear(hidden, model.config.vocab_size)

@@ -4,9 +4,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import torch
+from tokenizers.decoders import DecodeStream
 
 from guided_opd.policy import sample
 
+
+def streamed(tok, ids):
+    "Text as vLLM makes it, token by token: bytes that turn out to be no text are left out or come out otherwise."
+    stream, text = DecodeStream(skip_special_tokens=False), ""
+    for i in ids:
+        try: text += stream.step(tok._tokenizer, i) or ""
+        except Exception: stream = DecodeStream(skip_special_tokens=False); text += stream.step(tok._tokenizer, i) or ""
+    return text
 
 class Server:
     def __init__(self, policy, dialect="vllm", key=None):
@@ -51,7 +60,7 @@ class Server:
             i, lp = sample(logits(ids + said)[-1:], [rng], body["temperature"])
             said.append(i.item()); lps.append(lp.item())
             if said[-1] in body.get("stop_token_ids", ()): break
-        out = dict(text=tok.decode([i for i in said if i != tok.eos_token_id]), finish_reason="stop" if said[-1] == tok.eos_token_id else "length")
+        out = dict(text=streamed(tok, [i for i in said if i != tok.eos_token_id]), finish_reason="stop" if said[-1] == tok.eos_token_id else "length")
         if self.dialect == "shifted": said = [i + 10_000 for i in said]
         if body.get("logprobs") is not None and not body.get("echo"): out["logprobs"] = dict(tokens=[named(i) for i in said], token_logprobs=lps)
         if body.get("return_token_ids") and self.dialect not in ("text", "old"): out["token_ids"] = said

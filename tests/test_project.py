@@ -17,7 +17,7 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 FLOORS = """
 trajectory schedule kernels losses
 envs.base envs.* envs chat protocol
-attention policy mixing remote unsloth
+attention policy mixing remote unsloth vllm
 rollout
 scoring drift evaluate optimiser replay
 runfolder ranks trainer plan presets
@@ -25,7 +25,7 @@ plots view report widgets pocket compare study doctor
 cli
 """
 # What `import guided_opd` must not bring in, and what the light modules must do without: they work with the core requirements alone.
-HEAVY = "torch transformers tokenizers safetensors accelerate peft unsloth alfworld textworld scienceworld gymnasium spacy rapidfuzz plotly ipywidgets anywidget IPython".split()
+HEAVY = "torch transformers tokenizers safetensors accelerate peft unsloth vllm alfworld textworld scienceworld gymnasium spacy rapidfuzz plotly ipywidgets anywidget IPython".split()
 LIGHT = "trajectory schedule doctor plan".split()
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import TOK, Corridor, policy
-from server import Server
+from server import Server, streamed
 
 from guided_opd.chat import word_tokenizer
 from guided_opd.losses import STUDENT
@@ -39,6 +39,14 @@ def test_its_turns_are_the_models_own(dialect):
             for u, v in zip(x.turns, y.turns): np.testing.assert_allclose(u.logprobs, v.logprobs, atol=1e-4)
         once, again = (RolloutMixer(policy(0), remote(s), ENV, beta=.5, batch_size=3, seed=4)(ENV.tasks("train", 3)) for _ in range(2))
         assert once == again, "same seed, same trajectories, where the server honours seeds"
+
+def test_bytes_that_are_no_text_are_no_other_tokenizer():
+    "A server that decodes as it goes writes such bytes otherwise than the tokenizer does; the ids are what counts."
+    teacher = policy(1, "teacher", eos=None, max_new_tokens=12)
+    with Server(teacher) as s:
+        ts = RolloutMixer(policy(0), remote(s, max_new_tokens=12), ENV, beta=1., batch_size=3, seed=1)(ENV.tasks("train", 3))
+        ids = [u.reply_ids for t in ts for u in t.turns]
+        assert any(streamed(TOK, i) != TOK.decode(i) for i in ids)
 
 @pytest.mark.parametrize("dialect", ["vllm", "old"])
 def test_scores_with_every_token_are_the_full_divergence_gradient_included(trajectories, dialect):

@@ -204,6 +204,58 @@ def test_lora_trains_the_adapters_only_and_resumes(tmp_path, wrapped):
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad(): assert torch.equal(loaded(ids).logits, t.student.model(ids).logits)
 
+def test_a_run_begun_before_a_setting_existed_goes_on(straight, tmp_path):
+    fit(tmp_path, 4)
+    config = json.loads((tmp_path/"config.json").read_text())
+    for k in ("mixing", "target_drift", "cache_gib"): del config["config"][k]
+    (tmp_path/"config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="another config .mixing: 'turn' there, 'trajectory' here"): fit(tmp_path, mixing="trajectory")
+    fit(tmp_path)
+    same_run(tmp_path, straight.run)
+
+def test_a_checkpoint_that_a_gpu_wrote_goes_on_here(straight, tmp_path, monkeypatch):
+    "Its tensors say that they lay on a GPU, as torch writes it there; read as they are, they are refused on a machine without one."
+    tags = []
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: tags.append("cuda:0") or tags[-1])
+    fit(tmp_path, 4)
+    monkeypatch.undo()
+    assert tags
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="map_location"): torch.load(checkpoints(tmp_path)[-1]/"optimiser.pt", weights_only=True)
+    again = fit(tmp_path)
+    assert {v.device.type for s in again.optimiser.state.values() for v in s.values()} == {"cpu"}
+    same_run(tmp_path, straight.run)
+
+def half(run, **kw):
+    "A float16 student with float32 adapters, one step of 4 rollouts; the teacher acts, so that every kind of student sees the same tokens."
+    student = lm(); student.model.to(torch.float16)
+    return training(run, student=student, method="sft", lora_rank=2, eval_every=0, **kw)
+
+def test_float16_keeps_small_gradients_by_a_scale_and_its_adapters_in_float32(tmp_path):
+    t = half(tmp_path/"half", steps=3)
+    ts = t.roll_out(0)
+    assert {p.dtype for p in t.parameters} == {torch.float32} and t.student.lm.dtype == torch.float16
+    exact = training(tmp_path/"full", method="sft", lora_rank=2)
+    def grads(t, scale=None):
+        if scale: t.scaler.update(scale)
+        for g in t.optimiser.param_groups: g["lr"] = 0.
+        t.lr_at = lambda step: 0.
+        t.update([ts[0]], 0)
+        return torch.cat([p.grad.flatten() for p in t.parameters])
+    weights = t.config.normalisation
+    want, scaled, bare = grads(exact), grads(t), grads(t, 2.**-10)
+    near = lambda x: torch.nn.functional.cosine_similarity(x, want, dim=0)
+    assert near(scaled) > .999 and (bare == 0).sum() > (scaled == 0).sum() and near(scaled) > near(bare)
+
+def test_a_scale_that_overflows_is_halved_and_no_update_is_lost(tmp_path):
+    t = half(tmp_path/"a", steps=2); t.scaler.update(2.**60); t.fit(progress=False)
+    u = half(tmp_path/"b", steps=2); u.fit(progress=False)
+    assert 1 < t.scaler.get_scale() < 2.**60
+    for x, y in zip(curve(tmp_path/"a")[1:], curve(tmp_path/"b")[1:], strict=True): assert x["loss"] == pytest.approx(y["loss"], rel=1e-2) and x["grad_norm"] == pytest.approx(y["grad_norm"], rel=5e-2)
+    v = half(tmp_path/"a", steps=2); v._open_run()
+    assert v.step == 2 and v.scaler.get_scale() == t.scaler.get_scale(), "the scale is part of a checkpoint"
+    with pytest.raises(ValueError, match="float16.*lora_rank=16"): student = lm(); student.model.half(); training(tmp_path/"c", student=student)
+
 def test_a_checkpoint_is_a_plain_transformers_model(straight):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     t = training(straight.run); t._open_run()
