@@ -48,6 +48,7 @@ def shoot(folder, others):
         for (name, file, ready, act), width, scheme in product(views, (1280, 400), ("light", "dark")):
             if not (folder/f"{file}.html").exists(): continue
             page = browser.new_page(viewport=dict(width=width, height=800), color_scheme=scheme)
+            page.set_default_timeout(300_000)      # a busy machine is no failure
             page.goto((folder/f"{file}.html").as_uri())
             page.wait_for_selector(ready)
             page.wait_for_timeout(400)
