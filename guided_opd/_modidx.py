@@ -699,6 +699,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'guided_opd.plan.layer_activations': ('plan.html#layer_activations', 'guided_opd/plan.py'),
                                  'guided_opd.plan.loss_memory': ('plan.html#loss_memory', 'guided_opd/plan.py'),
                                  'guided_opd.plan.make_plan': ('plan.html#make_plan', 'guided_opd/plan.py'),
+                                 'guided_opd.plan.moments': ('plan.html#moments', 'guided_opd/plan.py'),
                                  'guided_opd.plan.parse_memory': ('plan.html#parse_memory', 'guided_opd/plan.py'),
                                  'guided_opd.plan.shape_of': ('plan.html#shape_of', 'guided_opd/plan.py'),
                                  'guided_opd.plan.this_gpu': ('plan.html#this_gpu', 'guided_opd/plan.py')},
