@@ -14,6 +14,7 @@ one core, if the other environments cost no more; a GPU is used where there is o
 Simplified: pocket models instead of Qwen3, compact generated games; one learning rate is tuned per method, on one seed.
 """
 import argparse, json, shutil, statistics, sys
+from itertools import product
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from guided_opd.runfolder import read_jsonl, write_json
@@ -177,7 +178,7 @@ def report(args):
     draw(figures, args.docs/"img"/"study")
     return text
 
-def draw(figures, folder):
+def draw(figures, folder, inks={"": None}): # colour of the text by what is put behind a picture's name; None leaves a grey that both themes bear
     "Pictures of the figures with a transparent ground, for light and dark pages; by a chromium, where there is one."
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if not browser: return print(f"No chromium was found, so the pictures in {folder} stay as they are.")
@@ -186,10 +187,11 @@ def draw(figures, folder):
     with sync_playwright() as p:
         chrome = p.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
         page = chrome.new_page(viewport=dict(width=820, height=600), device_scale_factor=1.5)
-        for name, fig in figures.items():
+        for (name, fig), (suffix, ink) in product(figures.items(), inks.items()):
+            if ink: fig.update_layout(font_color=ink)
             page.set_content(f"<body style='margin:0;background:transparent'>{fig.to_html(full_html=False, include_plotlyjs=True, config=dict(staticPlot=True), default_width='800px')}</body>")
             page.wait_for_selector(".plotly .main-svg")
-            page.locator(".js-plotly-plot").screenshot(path=folder/f"{name}.png", omit_background=True)
+            page.locator(".js-plotly-plot").screenshot(path=folder/f"{name}{suffix}.png", omit_background=True)
         chrome.close()
 
 

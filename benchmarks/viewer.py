@@ -5,6 +5,7 @@ python benchmarks/viewer.py [--trajectories 10000] [--pairs 8]
 The trajectories are copies of a few real episodes of the pocket models, scored with topk=3, each under another task id. The browser part needs chromium and playwright.
 """
 import argparse, json, os, resource, shutil, sys, tempfile, time
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from guided_opd.pocket import load_pocket
 from guided_opd.rollout import RolloutMixer
 from guided_opd.scoring import score
 from guided_opd.trainer import GuidedOPD
-from guided_opd.trajectory import mean_se
+from guided_opd.trajectory import Trajectory, mean_se
+from guided_opd.view import index_row, page, write_page
 from guided_opd.widgets import LiveRun, TrajectoryStepper
 
 
@@ -79,10 +81,16 @@ def stepping(n):
         size, before, t = path.stat().st_size/1e6, megabytes(), time.perf_counter()
         stepper = TrajectoryStepper(path, tokenizer=tokenizer)
         took, grew = time.perf_counter() - t, megabytes() - before
+        with open(path, "rb") as f: lines = list(islice(f, 500))
+        def cpu(parse):
+            t = time.process_time()
+            for line in lines: index_row(parse(line))
+            return time.process_time() - t
+        glance, whole = map(sum, zip(*((cpu(Trajectory.glance), cpu(lambda line: Trajectory.from_json(line.decode()))) for _ in range(3))))
         t = time.perf_counter(); loaded = json.dumps(stepper._load(n//2)); load = time.perf_counter() - t
         t = time.perf_counter(); hits = stepper.shelf.search("cabinet 1"); find = time.perf_counter() - t
         index = len(json.dumps(dict(stepper.index)))
-        print(f"| {n} trajectories of 30 turns | |\n|---|--:|\n| file on disk | {size:.0f} MB |\n| reading it once, for the index | {took:.1f} s |\n| memory that the notebook holds | {grew:.0f} MB, {grew/size:.2f} of the file |\n"
+        print(f"| {n} trajectories of 30 turns | |\n|---|--:|\n| file on disk | {size:.0f} MB |\n| reading it once, for the index | {took:.1f} s |\n| a row of the index, at a glance and from the whole line | {1000*glance/3/len(lines):.2f} ms, {1000*whole/3/len(lines):.2f} ms of the CPU: {whole/glance:.1f} times |\n| memory that the notebook holds | {grew:.0f} MB, {grew/size:.2f} of the file |\n"
               f"| index sent to the front end | {index/1e6:.1f} MB |\n| opening one trajectory | {1000*load:.0f} ms, {len(loaded)/1e3:.0f} kB |\n| searching all ({len(hits)} hits) | {1000*find:.0f} ms |", flush=True)
         def in_browser(name, keep):
             out = stepper.to_html(d/"view.html", keep)
@@ -91,7 +99,6 @@ def stepping(n):
         if shutil.which("chromium") or shutil.which("google-chrome"):
             in_browser("200 trajectories in one file", range(200))
             # the table of all: the rows of 10 000, the text of the first few
-            from guided_opd.view import page, write_page
             out = write_page(d/"all.html", page("all", dict(view="stepper", index=stepper.index, state=stepper.state, can={}), [stepper.shelf.view(i) for i in range(3)]))
             r = browser(out)
             print(f"\n| the table of {n} | |\n|---|--:|\n| opened | {r['opened']:.0f} ms |\n| worst frame while scrolling the whole table | {r['worst']:.0f} ms, {r['rows']} rows in the page |\n| sorting | {r['sort']:.0f} ms |\n| JavaScript heap | {r['mb']:.0f} MB |", flush=True)

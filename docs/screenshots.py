@@ -1,6 +1,6 @@
 """Pictures of every view for the docs, in light and dark, 1280 and 400 pixels wide: python docs/screenshots.py [RUN]
 
-RUN is the folder of a training, for the live view; without it that picture stays as it is.
+RUN is the folder of a training, for the live view and the report; without it those pictures stay as they are.
 
 Plays a few games with the pocket models, writes the views as files, opens them in chromium and takes pictures into docs/img,
 the narrow ones (but the stepper's) into a folder beside. Look at each one afterwards: a test does not see what is ugly.
@@ -15,6 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from guided_opd.envs.base import make_env
 from guided_opd.pocket import load_pocket
+from guided_opd.report import write_report
 from guided_opd.rollout import RolloutMixer
 from guided_opd.scoring import score
 from guided_opd.widgets import LiveRun, ScheduleExplorer, TrajectoryStepper
@@ -33,28 +34,29 @@ def pages(folder, run=None):
     stepper.ask()
     stepper.branch(first="teacher", then="teacher")
     stepper.to_html(folder/"stepper.html")
-    if run: LiveRun(run, every=1e6).to_html(folder/"live.html")
+    if run: LiveRun(run, every=1e6).to_html(folder/"live.html"); write_report(run, folder/"report.html")
     ScheduleExplorer().to_html(folder/"schedule.html")
 
 
 def shoot(folder, others):
     beside = lambda i: lambda page: (page.select_option("[data-tool=beside]", index=i), page.wait_for_selector(".turn >> nth=1"))
     find = lambda page: (page.locator("[role=columnheader].max button").dispatch_event("click"), page.fill(".find input", "cabinet"), page.wait_for_timeout(500))
-    views = [("step", "stepper", ".turn", None), ("branch", "stepper", ".turn", beside(1)), ("compare", "stepper", ".turn", beside(2)), ("find", "stepper", ".turn", find), ("live", "live", ".chart", None), ("schedule", "schedule", ".ribbons", None)]
+    views = [("step", "stepper", ".turn", None), ("branch", "stepper", ".turn", beside(1)), ("compare", "stepper", ".turn", beside(2)), ("find", "stepper", ".turn", find), ("live", "live", ".chart", None), ("schedule", "schedule", ".ribbons", None), ("report", "report", ".plot .main-svg", None)]
     HERE.mkdir(exist_ok=True)
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage"])
         for (name, file, ready, act), width, scheme in product(views, (1280, 400), ("light", "dark")):
             if not (folder/f"{file}.html").exists(): continue
             page = browser.new_page(viewport=dict(width=width, height=800), color_scheme=scheme)
+            page.set_default_timeout(300_000)      # a busy machine is no failure
             page.goto((folder/f"{file}.html").as_uri())
             page.wait_for_selector(ready)
             page.wait_for_timeout(400)
-            if file != "schedule" and name != "find": page.locator(".find > summary").click()   # the table has a picture of its own
+            if file in ("stepper", "live") and name != "find": page.locator(".find > summary").click()   # the table has a picture of its own
             if act: act(page)
             page.evaluate("document.activeElement?.blur()")
             wide = width == 1280
-            page.screenshot(path=(HERE if wide or name == "step" else others)/f"{name}{'' if wide else '_400'}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else None, full_page=name != "find")
+            page.screenshot(path=(HERE if wide or name == "step" else others)/f"{name}{'' if wide else '_400'}_{scheme}.png", clip=page.locator(".find").bounding_box() if name == "find" else dict(x=0, y=0, width=width, height=1500) if name == "report" else None, full_page=name != "find")
             page.close()
         browser.close()
 

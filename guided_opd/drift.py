@@ -68,7 +68,7 @@ def drift_of_runs(runs:dict[str, list], # folders of runs by method; runs of one
     "`{stage: {method: rows}}`, for `plots.stages_figure`: drift against turn index, early, midway and late in training."
     out = {}
     for method, folders in runs.items():
-        ts = [t.light() for f in folders for t in read_trajectories(Path(f)/"trajectories.jsonl", skip_malformed=True)]
+        ts = [t for f in folders for t in read_trajectories(Path(f)/"trajectories.jsonl", skip_malformed=True, light=True)]
         for stage, rows in drift_by_stage(ts, actor, min_turns).items(): out.setdefault(stage.partition(",")[0], {})[method] = rows
     return out
 

@@ -99,7 +99,7 @@ def run_report(run:Path,               # folder of a run
     metrics = [m for m in read_jsonl(run/"metrics.jsonl") if isinstance(m, dict) and "step" in m]
     c, env, trained, notes = config.get("config", {}), config.get("env", {}), [m for m in metrics if "loss" in m], []
     written, path = 0, run/"trajectories.jsonl"
-    light = [t.light() for t in read_trajectories(path, skip_malformed=True)] if path.exists() else []
+    light = list(read_trajectories(path, skip_malformed=True, light=True)) if path.exists() else []
     if path.exists() and (bad := sum(bool(l.strip()) for l in open(path, "rb")) - len(light)):
         notes.append(f"{bad} line{'s' if bad > 1 else ''} of trajectories.jsonl could not be read and {'are' if bad > 1 else 'is'} left out; one torn line at the end is what a run leaves behind that is going on or was killed.")
     if light and not checkpoints(run): notes.append("There is no checkpoint with a tokenizer yet, so replies are not shaded by token; each turn still shows its mean.")

@@ -7,7 +7,7 @@ __all__ = ['VIEW_VERSION', 'COLUMNS', 'MODULES', 'token_texts', 'decoder', 'task
            'index_row', 'Shelf', 'asset', 'front_end', 'front_css', 'safe_json', 'page', 'write_page']
 
 # %% ../nbs/16b_view.ipynb #39bc086f
-import html, json, math, os, re, zlib
+import base64, html, json, math, os, re, zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -125,14 +125,14 @@ class Shelf:
         "Add a file's trajectories; of one that was read before, only what is new."
         decode, number = self._own or decoder(self._tokenizer(run)), 0
         at = self._ends.get(path, 0)
-        with open(path, "rb") as f, tqdm(total=os.path.getsize(path) - at, desc=path.name, unit="B", unit_scale=True, delay=1, leave=False) as bar:   # seen where it takes more than a second
+        with open(path, "rb") as f, tqdm(total=os.path.getsize(path) - at, desc=path.name, unit="B", unit_scale=True, delay=1, leave=False, disable=os.path.getsize(path) - at < 1e7) as bar:   # seen where it takes more than a second
             f.seek(at)
             for line in f:
                 if not line.endswith(b"\n") and path in self._ends: break     # still being written
                 here, at = at, at + len(line)
                 bar.update(len(line))
                 if not line.strip(): continue
-                try: t = Trajectory.from_json(line.decode())
+                try: t = Trajectory.glance(line)
                 except ValueError: self.broken += 1; continue
                 note = keep(number, t) if keep else ""
                 number += 1
@@ -168,7 +168,7 @@ class Shelf:
         "The columns of the table, and the scale that all trajectories share."
         values = sorted(x for r in self.rows for x, a in zip(r[12], r[10]) if x is not None)
         own = sorted(x for r in self.rows for x, a in zip(r[12], r[10]) if x is not None and a == "s")
-        return dict(version=VIEW_VERSION, columns=list(COLUMNS), rows=self.rows, most=values[-1] if values else 1., threshold=float(f"{own[len(own)*3//4]:.1g}") if own else .5, broken=self.broken)
+        return dict(version=VIEW_VERSION, columns=list(COLUMNS), rows=list(self.rows), most=values[-1] if values else 1., threshold=float(f"{own[len(own)*3//4]:.1g}") if own else .5, broken=self.broken)
 
     def view(self, i:int) -> dict:
         "A trajectory in full."
@@ -228,8 +228,9 @@ def page(title:str,
          plotly:str=""                 # plotly.js, when a figure needs it
         ) -> str:
     "The front end with its data, as one HTML page that needs no network."
-    script = lambda id, data: f'<script type="application/json" id="{id}">{safe_json(data)}</script>'
-    data = "\n".join([script("guided-opd-data", traits), *(script(f"guided-opd-{i}", t) for i, t in enumerate(trajectories))])
+    script = lambda id, kind, text: f'<script type="{kind}" id="{id}">{text}</script>'
+    packed = lambda data: base64.b64encode(zlib.compress(safe_json(data).encode())).decode()
+    data = "\n".join([script("guided-opd-data", "application/json", safe_json(traits)), *(script(f"guided-opd-{i}", "text/plain", packed(t)) for i, t in enumerate(trajectories))])
     return _PAGE.format(title=html.escape(title), css=front_css(), js=front_end(), summary=html.escape(summary), data=data, plotly=plotly)
 
 def write_page(path:str|os.PathLike, text:str) -> Path:

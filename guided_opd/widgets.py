@@ -127,6 +127,7 @@ class TrajectoryStepper(anywidget.AnyWidget):
 class LiveRun(TrajectoryStepper):
     "Curves and the newest trajectory of a run that goes on."
     live = traitlets.Dict().tag(sync=True)
+    newest = traitlets.Dict().tag(sync=True)   # the newest trajectory in full
 
     def __init__(self, run:str|os.PathLike, # folder of a run; it need not be there yet
                  every:float=2.0,           # seconds between looks; longer where a look takes more than a hundredth of that
@@ -166,6 +167,7 @@ class LiveRun(TrajectoryStepper):
             if self.shelf._own is None: self.shelf._own = decoder(Shelf._tokenizer(self.run))
             self.shelf.read(path, run=self.run)
             if len(self.shelf) != before:
+                if newest: self.newest = self.shelf.view(len(self.shelf) - 1)
                 self.index = self.shelf.index()
                 if newest: self.state = self.state | dict(trajectory=len(self.shelf) - 1, turn=0, beside=None)
         watching = going and not self._stop.is_set()

@@ -1,5 +1,5 @@
 "A real browser for the tests: a page that remembers what it said and what it asked for."
-import shutil
+import base64, json, shutil, zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Page:
         assert not self.said
         assert self.asked == [self.url]
         assert self.page.evaluate("window.hacked") is None
+    def trajectory(self, i): return json.loads(zlib.decompress(base64.b64decode(self.page.text_content(f"#guided-opd-{i}"))))
     def count(self, selector): return self.page.locator(selector).count()
     def drawn(self):
         "Number of panels with data in them, once every figure in sight is there."

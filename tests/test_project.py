@@ -122,6 +122,7 @@ def test_what_a_tutorial_installs_lies_in_our_ranges(path):
 @pytest.mark.parametrize("name,version", COLAB.items())
 def test_what_colab_has_lies_in_our_ranges(name, version):
     assert next(r for _, r in requirements() if r.name == name).specifier.contains(version)
+    if name != "torch": assert f" {name}=={version}" in (ROOT/".github"/"workflows"/"ci.yml").read_text(), "the job that tests the widgets with Colab's packages"
 
 
 # --- imports

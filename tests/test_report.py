@@ -45,7 +45,7 @@ def test_report_is_drawn(opened):
     opened.check()
 
 def test_trajectories_are_in_the_stepper(opened):
-    data = json.loads(opened.page.text_content("#guided-opd-0"))
+    data = opened.trajectory(0)
     opened.page.wait_for_selector(".turn")
     for i, turn in enumerate(data["turns"]):
         assert opened.turn() == str(i) and opened.count(".reply .token") == len(turn["tokens"])

@@ -1,5 +1,6 @@
 "The file of trajectories: whatever an environment says comes back, and a damaged line costs that line only."
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -28,6 +29,9 @@ def test_whatever_was_said_comes_back(tmp_path_factory, first, then):
     append_trajectories(path, first); append_trajectories(path, iter(then))
     assert list(read_trajectories(path)) == [joined(t) for t in first + then]
     raw = path.read_bytes()
+    bare = lambda t: replace(t, turns=[replace(u, prompt_ids=[], reply_ids=[], logprobs=[], topk={}) for u in t.turns])
+    assert [Trajectory.glance(line) for line in raw.split(b"\n")[:-1]] == [bare(joined(t)) for t in first + then]
+    assert list(read_trajectories(path, light=True)) == [joined(t).light() for t in first + then]
     raw.decode()  # UTF-8 for every other reader, too
     assert raw.count(b"\n") == len(first + then) and all(json.loads(l)["version"] == FORMAT_VERSION for l in raw.splitlines())
 
@@ -60,6 +64,7 @@ def test_a_malformed_line_is_named_by_number_and_skipped_only_when_asked(tmp_pat
     assert next(reader) == a             # what is whole can be read before the error
     with pytest.raises(ValueError, match=rf"t\.jsonl, line 3, .*({why})"): next(reader)
     assert list(read_trajectories(path, skip_malformed=True)) == [a, b]
+    assert list(read_trajectories(path, skip_malformed=True, light=True)) == [a.light(), b.light()]
 
 def test_what_is_no_number_or_no_actor_is_refused_before_it_reaches_the_file(tmp_path):
     with pytest.raises(ValueError, match="student, teacher, expert"): Turn("o", "r", "a", "nobody", [], [], [])

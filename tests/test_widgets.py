@@ -15,6 +15,7 @@ from guided_opd.rollout import RolloutMixer
 from guided_opd.schedule import SCHEDULES
 from guided_opd.scoring import score
 from guided_opd.trajectory import Trajectory, Turn, append_trajectories
+from guided_opd.view import front_css, front_end
 from guided_opd.widgets import LiveRun, ScheduleExplorer, TrajectoryStepper
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +45,6 @@ def page(exported, browser):
     yield p
     p.close()
 
-def first(page): return json.loads(page.page.text_content("#guided-opd-0"))
-
 
 def test_keys_and_clicks_step(page):
     assert page.turn() == "1" and page.count(".column") == 8
@@ -65,7 +64,7 @@ def test_keys_and_clicks_step(page):
     page.check()
 
 def test_turn_shows_what_happened(page):
-    data = first(page)
+    data = page.trajectory(0)
     for i in range(3):
         page.page.locator(".lanes").press("Home")
         for _ in range(i): page.page.keyboard.press("j")
@@ -75,11 +74,11 @@ def test_turn_shows_what_happened(page):
 
 def test_tokens_show_both_models(page):
     page.page.keyboard.press("j")
-    turn = first(page)["turns"][2]
+    turn = page.trajectory(0)["turns"][2]
     tokens = page.page.locator(".reply .token")
     worst = max(range(tokens.count()), key=lambda i: turn["measures"]["reverse_kl"][i])
     assert tokens.nth(worst).get_attribute("aria-current") == "true", "the token with the most drift is explained first"
-    words = first(page)["words"]
+    words = page.trajectory(0)["words"]
     for focus in (False, True):
         tokens.nth(1).focus() if focus else tokens.nth(1).hover()
         card = page.page.inner_text(".token-card")
@@ -98,7 +97,7 @@ def test_tokens_show_both_models(page):
     page.check()
 
 def test_measure_scale_and_threshold(page):
-    data = first(page)
+    data = page.trajectory(0)
     heights = lambda: page.page.evaluate("[...document.querySelectorAll('.bar')].map(b => b.getAttribute('height'))")
     before = heights()
     page.page.select_option("[data-tool=measure]", "forward_kl")
@@ -136,12 +135,12 @@ def test_measure_scale_and_threshold(page):
 def test_answers_branch_and_comparison_are_in_the_file(page):
     said = page.page.locator("[data-panel=ask]").inner_text()
     assert "the teacher would say" in said and "It gives what was said" in said and "samples" in said
-    answers = first(page)["turns"][1]["asked"]
+    answers = page.trajectory(0)["turns"][1]["asked"]
     assert answers["teacher"]["greedy"]["by"]["student"] <= 0 and answers["student"]["greedy"]["by"]["teacher"] <= 0 and re.search(r"greedy · student [<\d]", said) and re.search(r"greedy · teacher [<\d]", said)
     page.page.select_option("[data-tool=beside]", index=1)
     page.page.wait_for_selector(".fork")
     assert page.count(".turn") == 2 and page.count(".ended") == 4 and "branch of trajectory 1 at turn 3" in page.page.inner_text(".episode-head")
-    data, other = first(page), json.loads(page.page.text_content("#guided-opd-4"))
+    data, other = page.trajectory(0), page.trajectory(4)
     differs = next(i for i, (a, b) in enumerate(zip(data["turns"], other["turns"])) if a["action"] != b["action"])
     assert differs >= 2 and page.page.locator(".differs title").text_content() == f"first differing action: turn {differs + 1}"
     for _ in range(differs - 1): page.page.keyboard.press("j")
@@ -154,11 +153,11 @@ def test_answers_branch_and_comparison_are_in_the_file(page):
 
 def test_table_finds(page):
     assert page.count(".rows .row") == 5
-    page.page.fill(".find input[type=search]", first(page)["turns"][1]["observation"][5:40].upper())     # what the environment said
+    page.page.fill(".find input[type=search]", page.trajectory(0)["turns"][1]["observation"][5:40].upper())     # what the environment said
     page.page.wait_for_selector("text=/[1-4] of 5/")
     page.page.fill(".find input[type=search]", "test/7")
     page.page.wait_for_selector("text=2 of 5")
-    page.page.fill(".find input[type=search]", first(page)["turns"][3]["action"])
+    page.page.fill(".find input[type=search]", page.trajectory(0)["turns"][3]["action"])
     page.page.wait_for_timeout(300)
     assert 1 <= page.count(".rows .row") < 5
     page.page.fill(".find input[type=search]", "")
@@ -249,6 +248,32 @@ def test_hostile_text_of_a_run_stays_text(browser, tmp_path):
     assert page.count(".guided-opd img") == page.count(".guided-opd script") == 0
     assert page.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     page.check(); page.close()
+
+def test_the_newest_episode_is_drawn_though_the_kernel_trains(pocket, browser, tmp_path):
+    "A kernel that trains answers nobody: what LiveRun sends must do. A model of which no message is ever answered has its traits."
+    live = LiveRun(tmp_path, every=60)
+    traits = lambda: {k: getattr(live, k) for k in ("view", "can", "live", "newest", "index", "state")}
+    page = browser.new_page()
+    page.set_content(f"<style>{front_css()}</style><body><script type=module>{front_end().replace('export default', 'window.front =')}</script>")
+    page.evaluate("""async traits => {
+        const hears = new Map(), tell = k => (hears.get(`change:${k}`) ?? []).forEach(f => f());
+        while (!window.front) await new Promise(r => setTimeout(r));
+        window.send = news => { for (const [k, v] of Object.entries(news)) { traits[k] = v; tell(k); } };
+        front.render({ el: document.body, model: { get: k => traits[k], set() {}, save_changes() {}, off() {}, send() {}, on: (k, f) => hears.set(k, [...(hears.get(k) ?? []), f]) } });
+    }""", traits())
+    assert page.locator(".grid").count() == 0
+    for step, t in enumerate(pocket[4], 1):
+        (tmp_path/"metrics.jsonl").open("a").write(json.dumps(dict(step=step, loss=1.)) + "\n")
+        append_trajectories(tmp_path/"trajectories.jsonl", [t])
+        sent = []
+        live.observe(lambda change: sent.append(change["name"]))
+        live.refresh()
+        assert sent.index("newest") < sent.index("index"), "who hears of a new row can open it"
+        page.evaluate("news => send(news)", {k: v for k, v in traits().items() if k in sent})
+        page.wait_for_selector(f"text={t.task}")
+        assert page.locator(".rows .row").count() == step and page.locator(".turn .observation").first.text_content() == t.turns[0].observation
+        live.unobserve_all()
+    live.stop(); page.close()
 
 def test_live_run_and_schedule_are_drawn(pocket, browser, tmp_path):
     (tmp_path/"config.json").write_text(json.dumps(dict(config=dict(steps=20, method="guided"))))
@@ -375,32 +400,26 @@ def test_a_screen_reader_understands_the_page(page):
 
 # --- live
 
-NOTEBOOK = '''
-import json, torch
-from pathlib import Path
-torch.set_num_threads(1)
-from guided_opd.envs.base import make_env
-from guided_opd.pocket import load_pocket
-from guided_opd.rollout import RolloutMixer
-from guided_opd.scoring import score
+LAST = '''
+import json
 from guided_opd.trajectory import Trajectory, Turn
-from guided_opd.widgets import TrajectoryStepper
-env, student, teacher = make_env("alfworld"), load_pocket("student"), load_pocket("teacher")
-student.temperature = 0.
-ts = score(student, teacher, RolloutMixer(student, None, env, max_turns=6)(["compact/test/0"]), topk=3)
-bad = [Trajectory(x, x, [Turn(x, x, x, "student", [1], [2], [0.], measures=dict(reverse_kl=[1.]))]*2, final_observation=x) for x in HOSTILE]
-stepper = TrajectoryStepper({"pocket": ts, "</script><img src=x onerror='window.hacked = 4'>": bad}, student, teacher, env)
+for x in HOSTILE: stepper.shelf.add(Trajectory(x, x, [Turn(x, x, x, "student", [1], [2], [0.], measures=dict(reverse_kl=[1.]))]*2, final_observation=x), "</script><img src=x onerror='window.hacked = 4'>")
+stepper.index = stepper.shelf.index()
 def tell(change): Path("state.json").write_text(json.dumps(dict(stepper.state, rows=len(stepper.shelf), asked=sum(map(len, stepper.shelf.asked.values())))))
 stepper.observe(tell, "state")
-stepper'''
+stepper.go(turn=0, beside=None)'''
 
 @pytest.fixture
 def lab(tmp_path):
-    "JupyterLab on a free port, in a folder with one notebook."
+    "JupyterLab on a free port, in a folder with the tutorial, to which a cell is added: hostile episodes on its shelf, and its state in a file."
     if not shutil.which("jupyter-lab") and not (Path(sys.executable).parent/"jupyter-lab").exists(): pytest.skip("needs jupyterlab")
-    code = "HOSTILE = " + repr(HOSTILE[:6]) + NOTEBOOK
-    cell = dict(cell_type="code", id="a", metadata={}, execution_count=None, outputs=[], source=code)
-    (tmp_path/"stepper.ipynb").write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5)))
+    tutorial = json.loads((ROOT/"tutorials"/"03_see_the_drift.ipynb").read_text())
+    for c in tutorial["cells"]: c["source"] = [line for line in c["source"] if "colab-badge" not in line]     # the one image from the web
+    tutorial["cells"].append(dict(cell_type="code", id="last", metadata={}, execution_count=None, outputs=[], source=f"HOSTILE = {HOSTILE[:6]!r}" + LAST))
+    (tmp_path/"tutorial.ipynb").write_text(json.dumps(tutorial))
+    settings = tmp_path/"settings"/"@jupyterlab"/"notebook-extension"/"tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')       # all cells stay in the page
     with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
     log = open(tmp_path/"lab.log", "w")
     env = os.environ | dict(PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])), JUPYTER_CONFIG_DIR=str(tmp_path/"config"), JUPYTERLAB_SETTINGS_DIR=str(tmp_path/"settings"), JUPYTERLAB_WORKSPACES_DIR=str(tmp_path/"workspaces"))
@@ -419,7 +438,7 @@ def lab(tmp_path):
         except subprocess.TimeoutExpired: p.kill()
         log.close()
 
-def test_live_in_jupyterlab(lab, browser):
+def test_the_tutorial_runs_live_in_jupyterlab(lab, browser):
     url, folder = lab
     context = browser.new_context(viewport=dict(width=1400, height=1000))
     page, asked, errors = context.new_page(), [], []
@@ -434,52 +453,60 @@ def test_live_in_jupyterlab(lab, browser):
             if all(now.get(k) == v for k, v in want.items()): return now
             page.wait_for_timeout(100)
         raise AssertionError(f"Python's state is {now}, not {want}")
-    page.goto(f"{url}/lab/tree/stepper.ipynb?reset")
+    page.goto(f"{url}/lab/tree/tutorial.ipynb?reset")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell .cm-content")
     page.wait_for_selector("text=| Idle")
     for _ in range(10):                             # JupyterLab forgets what it is told before it has heard from the kernel
         page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
         page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
         page.wait_for_timeout(3000)
-        if page.locator(".jp-InputPrompt").first.inner_text() != "[ ]:": break
-    page.wait_for_selector(".guided-opd .turn")
-    assert page.locator(".guided-opd").get_attribute("data-theme") == "light"
+        if page.locator(".jp-InputPrompt").nth(1).inner_text() != "[ ]:": break
+    last = page.locator(".jp-CodeCell").last
+    view = last.locator(".guided-opd")              # (an error in any cell, and this one would not run)
+    view.locator(".turn").wait_for(timeout=600_000)
+    assert page.locator(".guided-opd").count() == 6 and page.locator(".js-plotly-plot").count() == 1
+    assert "step 11 " in page.locator(".guided-opd").first.locator(".episode-head").inner_text(), "LiveRun shows what was played last"
+    assert view.get_attribute("data-theme") == "light"
 
-    page.locator(".guided-opd .lanes").focus()
+    view.locator(".lanes").focus()
     page.keyboard.press("ArrowRight")
     state(turn=1)
     page.keyboard.press("j")                       # in command mode this is JupyterLab's own key
     state(turn=2)
-    page.locator(".guided-opd .bar[data-turn='4']").first.click()
+    view.locator(".bar[data-turn='4']").first.click()
     state(turn=4)
     page.keyboard.press("Home")
     state(turn=0)
-    page.keyboard.press("j"); page.keyboard.press("j")
-    state(turn=2)
+    view.locator("[data-tool=jump]").click()
+    asked_before = state(turn=2)["asked"]          # the first turn past the threshold, as the tutorial says
+    view.locator(".lanes").focus()
+    page.keyboard.press("j")
+    state(turn=3)
 
-    page.locator("[data-panel=ask] summary").click()
-    page.locator("button.ask").click()
-    page.wait_for_selector(".answers >> text=the teacher would say")
-    page.locator("[data-panel=branch] summary").click()
-    page.check("[name=first][value=teacher]"); page.check("[name=then][value=teacher]")
-    page.locator("form.branch button[type=submit]").click()
-    page.wait_for_selector(".fork")
-    now = state(beside=7, rows=8)
-    assert now["asked"] == 1 and page.locator(".turn").count() == 2
-    page.fill("[name=typed]", "look")
-    page.locator("form.branch button[type=submit]").click()
-    state(beside=8, rows=9)
-    page.wait_for_selector(".turn >> nth=1 >> text=typed")
+    view.locator("[data-panel=ask] summary").click()
+    view.locator("button.ask").click()
+    view.locator(".answers >> text=the teacher would say").wait_for()
+    view.locator("[data-panel=branch] summary").click()
+    view.locator("[name=first][value=teacher]").check(); view.locator("[name=then][value=teacher]").check()
+    view.locator("form.branch button[type=submit]").click()
+    view.locator(".fork").wait_for()
+    now = state(beside=9, rows=10)                 # three of the tutorial, six hostile ones, and this
+    assert now["asked"] == asked_before + 1 and view.locator(".turn").count() == 2
+    view.locator("[name=typed]").fill("look")
+    view.locator("form.branch button[type=submit]").click()
+    state(beside=10, rows=11)
+    view.locator(".turn >> nth=1 >> text=typed").first.wait_for()
 
-    for i in range(1, 7):                           # hostile episodes, live
-        page.locator(f".rows .row[data-index='{i}']").click()
+    for i in range(3, 9):                           # hostile episodes, live
+        row = view.locator(f".rows .row[data-index='{i}']")
+        row.click()
         state(trajectory=i)
-        page.wait_for_selector(f".row[data-index='{i}'][aria-selected=true]")
+        view.locator(f".row[data-index='{i}'][aria-selected=true]").wait_for()
         page.keyboard.press("j")
     page.wait_for_timeout(300)
     assert page.evaluate("window.hacked") is None and page.locator(".guided-opd img").count() == 0
     page.evaluate("document.body.dataset.jpThemeLight = 'false'")
-    page.wait_for_selector(".guided-opd[data-theme=dark]")
+    view.and_(page.locator("[data-theme=dark]")).wait_for()
     assert not asked, "a request left the machine"
     assert not errors
     context.close()

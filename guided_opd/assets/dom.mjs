@@ -47,16 +47,18 @@ export function requester(model) {
   return ask;
 }
 
-// A model for a page without a kernel: its data lie in script elements, a trajectory is parsed when it is asked for.
+// A model for a page without a kernel: its data lie in script elements; a trajectory (zlib, base64) is unpacked when it is asked for.
 export function fileModel() {
-  const read = id => JSON.parse(document.getElementById(id).textContent);
-  const traits = read("guided-opd-data"), hears = new Map(), seen = new Map();
-  const view = i => { if (!seen.has(i)) seen.set(i, read(`guided-opd-${i}`)); return seen.get(i); };
+  const text = id => document.getElementById(id).textContent;
+  const traits = JSON.parse(text("guided-opd-data")), hears = new Map(), seen = new Map(), words = new Map();
+  const once = (kept, i, make) => { if (!kept.has(i)) kept.set(i, make()); return kept.get(i); };
+  const unpack = async i => new Response(new Blob([Uint8Array.from(atob(text(`guided-opd-${i}`)), c => c.charCodeAt(0))]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
+  const view = i => once(seen, i, () => unpack(i));
+  const holds = want => async (_, i) => (await once(words, i, async () => searched(await (seen.get(i) ?? unpack(i))))).includes(want);
   const tell = (name, ...args) => (hears.get(name) ?? []).slice().forEach(f => f(...args));
-  const words = new Map(), texts = i => { if (!words.has(i)) words.set(i, searched(seen.get(i) ?? read(`guided-opd-${i}`))); return words.get(i); };
-  const answer = m => {
+  const answer = async m => {
     if (m.kind === "load") return view(m.index);
-    if (m.kind === "search") return traits.index.rows.flatMap((_, i) => texts(i).includes(m.text.toLowerCase()) ? [i] : []);
+    if (m.kind === "search") return (await Promise.all(traits.index.rows.map(holds(m.text.toLowerCase())))).flatMap((found, i) => found ? [i] : []);
     throw new Error("This needs a notebook with the models at hand.");
   };
   return {
@@ -65,6 +67,6 @@ export function fileModel() {
     save_changes() {},
     on(name, f) { hears.set(name, [...(hears.get(name) ?? []), f]); },
     off(name, f) { hears.set(name, (hears.get(name) ?? []).filter(g => g !== f)); },
-    send(m) { queueMicrotask(() => { let out; try { out = { answer: answer(m) }; } catch (e) { out = { error: e.message }; } tell("msg:custom", { id: m.id, view: m.view, ...out }); }); },
+    async send(m) { const out = await answer(m).then(a => ({ answer: a }), e => ({ error: e.message })); tell("msg:custom", { id: m.id, view: m.view, ...out }); },
   };
 }

@@ -5,7 +5,7 @@ import { button, h, svg } from "./dom.mjs";
 
 // lines: [{name, actor or colour class, xs, ys, dash}]
 export function chart({ title, unit, lines, xmax, width, height = 150, top = null, percent = false, marks = [], key = true }) {
-  const shown = lines.filter(l => l.ys.some(known)), box = { l: 40, r: 8, t: 8, b: 24 }, w = width - box.l - box.r, hgt = height - box.t - box.b;
+  const shown = lines.filter(l => l.ys.some(known)), box = { l: 40, r: 14, t: 8, b: 24 }, w = width - box.l - box.r, hgt = height - box.t - box.b;
   const high = top ?? roundUp(Math.max(1e-9, ...shown.flatMap(l => l.ys.filter(known)))), low = 0;
   const X = x => box.l + w * x / Math.max(1, xmax), Y = y => box.t + hgt * (1 - (clamp(y, low, high) - low) / (high - low));
   const path = l => l.xs.reduce((d, x, i) => known(l.ys[i]) ? `${d}${d && known(l.ys[i - 1]) ? "L" : "M"}${X(x).toFixed(1)} ${Y(l.ys[i]).toFixed(1)}` : d, "");

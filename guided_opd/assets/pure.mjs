@@ -14,7 +14,7 @@ export const known = x => typeof x === "number" && isFinite(x);
 export const mean = xs => xs.reduce((a, x) => a + x, 0) / xs.length;
 export const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 export const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-export const nats = x => !known(x) ? "–" : Math.abs(x) < 0.005 ? "0.00" : x.toFixed(2);
+export const nats = x => !known(x) ? "–" : Math.abs(x) < 0.005 ? "0.00" : x.toFixed(2).replace("-", "−");
 export const percent = p => !known(p) ? "–" : p >= 0.9995 ? "100%" : p >= 0.0995 ? `${Math.round(100 * p)}%` : p >= 0.001 ? `${(100 * p).toFixed(1)}%` : "<0.1%";
 
 // --- measures
@@ -58,7 +58,7 @@ export function scale(turns, measure) {
 export function roundUp(x) {
   if (!(x > 0)) return 1;
   const ten = 10 ** Math.floor(Math.log10(x));
-  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map(k => k * ten).find(v => v >= x * 0.9999);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map(k => +(k * ten).toPrecision(3)).find(v => v >= x * 0.9999);
 }
 
 // Ticks 0..most at round places, at most about n.
@@ -137,10 +137,10 @@ export function compareCells(a, b, down) {
 
 export function sortRows(rows, key, down = false) { return rows.slice().sort((a, b) => compareCells(a[key], b[key], down) || a.i - b.i); }
 
-// Rows that pass: success "all" | "yes" | "no", a label or "", and a text in task, goal, kind or label, or among what a search found.
-export function filterRows(rows, { text = "", success = "all", label = "", found = null } = {}) {
+// Rows that pass: success "all" | "yes" | "no", a label or "", a kind or "", and a text in task, goal, kind or label, or among what a search found.
+export function filterRows(rows, { text = "", success = "all", label = "", kind = "", found = null } = {}) {
   const want = text.trim().toLowerCase();
-  return rows.filter(r => (success === "all" || (success === "yes") === r.success) && (!label || r.label === label) &&
+  return rows.filter(r => (success === "all" || (success === "yes") === r.success) && (!label || r.label === label) && (!kind || r.kind === kind) &&
     (!want || found?.has(r.i) || [r.task, r.goal, r.kind, r.label, r.note].some(x => x?.toLowerCase().includes(want))));
 }
 

@@ -15,8 +15,10 @@ export function stepper({ model, el, root }) {
   // --- places; each is filled anew when what it shows has changed
   const place = (name, props) => h("div", { class: name, ...props });
   const header = place("episode-head"), lanes = place("lanes-place"), turns = place("turns-place"), tools = place("tools", { role: "toolbar", "aria-label": "stepping" }), panels = place("panels"), says = place("says", { "aria-live": "polite" }), notes = place("notes");
-  const finder = index.rows.length ? table({ index, state, open: i => update({ trajectory: i, turn: 0, beside: null }), search: text => request("search", { text }) }) : null;
-  el.append(...[finder, notes, header, tools, lanes, turns, panels, says].filter(Boolean));
+  let finder = null;
+  const find = () => { if (!finder && index.rows.length) notes.before(finder = table({ index, state, open: i => update({ trajectory: i, turn: 0, beside: null }), search: text => request("search", { text }) })); };
+  el.append(notes, header, tools, lanes, turns, panels, says);
+  find();
 
   // --- state
   function update(patch, { save = true } = {}) {
@@ -27,7 +29,9 @@ export function stepper({ model, el, root }) {
     if (!a || before.trajectory !== state.trajectory || before.beside !== state.beside) return open();
     draw();
   }
-  const load = i => { if (!loaded.has(i)) loaded.set(i, request("load", { index: i }).catch(e => { loaded.delete(i); throw e; })); return loaded.get(i); };
+  // (a kernel that trains does not answer: what is newest was sent along)
+  const fetched = i => model.get("newest")?.index === i ? Promise.resolve(model.get("newest")) : request("load", { index: i }).catch(e => { loaded.delete(i); throw e; });
+  const load = i => { if (!loaded.has(i)) loaded.set(i, fetched(i)); return loaded.get(i); };
   async function open() {
     const mine = ++loads;
     if (!index.rows.length) { header.replaceChildren(h("p", { class: "soft" }, "There is no trajectory here yet.")); return; }
@@ -156,7 +160,7 @@ export function stepper({ model, el, root }) {
     if (to !== state.turn) go(to);
   };
   const onState = () => { const s = model.get("state"); if (JSON.stringify(s) !== JSON.stringify(state)) update(s ?? {}, { save: false }); };
-  const onIndex = () => { index = model.get("index"); finder?.update(state, index); state = cleanState(state, index); a ? draw() : open(); };
+  const onIndex = () => { index = model.get("index"); state = cleanState(state, index); finder ? finder.update(state, index) : find(); a ? draw() : open(); };
   // a page that holds nothing else takes the keys wherever the focus is; in a notebook they are the notebook's until it is in here
   const hears = root.parentElement === document.body ? document : root;
   hears.addEventListener("keydown", keys);

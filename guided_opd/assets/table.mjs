@@ -1,9 +1,12 @@
-import { filterRows, inSight, nats, plural, roundUp, share, sortRows, tableRow } from "./pure.mjs";
+import { filterRows, inSight, nats, roundUp, share, sortRows, tableRow } from "./pure.mjs";
 import { h, svg } from "./dom.mjs";
 
 const ROW = 34;
-const COLUMNS = [["success", "result"], ["goal", "task"], ["label", "of"], ["step", "step"], ["beta", "β"], ["score", "Score"], ["turns", "turns"], ["mean", "mean drift"], ["max", "max drift"], ["first", "first drift"]];
+const COLUMNS = [["success", "result", "5rem"], ["goal", "task", "minmax(9rem, 1fr)"], ["kind", "type", "minmax(4rem, 8rem)"], ["label", "of", "minmax(4rem, 7.5rem)"], ["step", "step", "3rem"], ["beta", "β", "2.6rem"],
+                 ["score", "Score", "3.2rem"], ["turns", "turns", "3rem"], ["mean", "mean drift", "4.6rem"], ["max", "max drift", "4.6rem"], ["first", "first drift", "4.6rem"]];
 const ABOUT = { mean: "reverse KL of the student's turns, nats a token: mean over them", max: "reverse KL of the student's worst turn, nats a token", first: "first turn of the student past the threshold", beta: "probability of a teacher turn", goal: "sorted by goal" };
+
+const plain = text => text.replaceAll("_", " ");
 
 // Bars of drift in small, one a turn.
 function spark(row, most) {
@@ -19,21 +22,36 @@ function spark(row, most) {
 export function table({ index, state, open, search }) {
   let shown = [], sort = { key: "i", down: false }, found = null, at = 0, asked = 0;
   let rows = index.rows.map((_, i) => tableRow(index, i, state.threshold));
-  const labels = [...new Set(rows.map(r => r.label))].filter(Boolean), most = roundUp(index.most);
+  let labels = [], kinds = [], heads = [], most = 1;
   const text = h("input", { type: "search", placeholder: "search all that was said", "aria-label": "search tasks, observations, replies and actions" });
   const success = h("select", { "aria-label": "result" }, [["all", "all results"], ["yes", "solved"], ["no", "not solved"]].map(([v, t]) => h("option", { value: v }, t)));
-  const label = h("select", { "aria-label": "of" }, h("option", { value: "" }, "all"), labels.map(l => h("option", { value: l }, l)));
+  const label = h("select", { "aria-label": "of" }), kind = h("select", { "aria-label": "type" });
   const count = h("span", { class: "soft", role: "status" });
-  const heads = COLUMNS.filter(([k]) => k !== "label" || labels.length).map(([key, name]) => h("span", { class: `c ${key}`, role: "columnheader", "aria-sort": "none" },
-    h("button", { type: "button", title: ABOUT[key], onclick: () => { sort = { key, down: sort.key === key ? !sort.down : ["score", "mean", "max", "success"].includes(key) }; refresh(); } }, name)));
-  const body = h("div", { class: "rows", role: "rowgroup" }), view = h("div", { class: "window" }, body);
-  const grid = h("div", { class: `grid${labels.length ? "" : " unlabelled"}`, role: "grid", tabindex: 0, "aria-label": "trajectories; up and down choose one" }, h("div", { class: "row heads", role: "row" }, heads), view);
+  const head = ([key, name]) => h("span", { class: `c ${key}`, role: "columnheader", "aria-sort": "none" },
+    h("button", { type: "button", title: ABOUT[key], onclick: () => { sort = { key, down: sort.key === key ? !sort.down : ["score", "mean", "max", "success"].includes(key) }; refresh(); } }, name));
+  const body = h("div", { class: "rows", role: "rowgroup" }), view = h("div", { class: "window" }, body), top = h("div", { class: "row heads", role: "row" });
+  const grid = h("div", { class: "grid", role: "grid", tabindex: 0, "aria-label": "trajectories; up and down choose one" }, top, view);
+
+  // Columns and choices: of labels and types only where there are any.
+  function shape() {
+    const values = key => [...new Set(rows.map(r => r[key]))].filter(Boolean), was = [labels, kinds].join();
+    most = roundUp(index.most); labels = values("label"); kinds = values("kind");
+    if (heads.length && was === [labels, kinds].join()) return;
+    const columns = COLUMNS.filter(([k]) => (k !== "label" || labels.length) && (k !== "kind" || kinds.length)), wide = skip => columns.filter(([k]) => k !== skip).map(c => c[2]).join(" ");
+    top.replaceChildren(...(heads = columns.map(head)));
+    grid.style.setProperty("--columns", wide()); grid.style.setProperty("--untyped", wide("kind"));
+    for (const [select, all, xs] of [[label, "of all", labels], [kind, "all types", kinds]]) {
+      const chosen = select.value;
+      select.replaceChildren(h("option", { value: "" }, all), ...xs.map(x => h("option", { value: x, selected: x === chosen }, plain(x))));
+      select.hidden = xs.length < 2;
+    }
+  }
 
   function cells(r, k) {
     const cell = (key, ...children) => h("span", { class: `c ${key}`, role: "gridcell" }, children);
     return h("div", { class: "row", role: "row", "aria-rowindex": k + 2, "aria-selected": String(r.i === state.trajectory), "data-index": r.i, style: `top:${k * ROW}px`, onclick: () => { at = k; open(r.i); } },
-      cell("success", h("span", { class: r.success ? "good" : "bad" }, r.success ? "✓ solved" : "✗ failed")), cell("goal", h("span", { class: "text", dir: "auto", title: `${r.task}${r.kind ? ` · ${r.kind}` : ""}${r.note ? ` · ${r.note}` : ""}` }, r.fork ? "⑂ " : "", r.goal || r.task), spark(r, most)),
-      labels.length ? cell("label", r.label) : null, cell("step", String(r.step)), cell("beta", r.beta.toFixed(2)), cell("score", r.score.toFixed(2)), cell("turns", String(r.turns)), cell("mean", nats(r.mean)), cell("max", nats(r.max)), cell("first", r.first == null ? "–" : String(r.first)));
+      cell("success", h("span", { class: r.success ? "good" : "bad" }, r.success ? "✓" : "✗", h("span", { class: "word" }, r.success ? " solved" : " failed"))), cell("goal", h("span", { class: "text", dir: "auto", title: `${r.task}${r.kind ? ` · ${r.kind}` : ""}${r.note ? ` · ${r.note}` : ""}` }, r.fork ? "⑂ " : "", r.goal || r.task), spark(r, most)),
+      kinds.length ? cell("kind", h("span", { title: r.kind }, plain(r.kind))) : null, labels.length ? cell("label", h("span", { title: r.label }, r.label)) : null, cell("step", String(r.step)), cell("beta", r.beta.toFixed(2)), cell("score", r.score.toFixed(2)), cell("turns", String(r.turns)), cell("mean", nats(r.mean)), cell("max", nats(r.max)), cell("first", r.first == null ? "–" : String(r.first)));
   }
   function draw() {
     const [a, b] = inSight(view.scrollTop, view.clientHeight || 8 * ROW, ROW, shown.length);
@@ -41,9 +59,9 @@ export function table({ index, state, open, search }) {
     body.replaceChildren(...shown.slice(a, b).map((r, k) => cells(r, a + k)));
   }
   function refresh() {
-    shown = sortRows(filterRows(rows, { text: text.value, success: success.value, label: label.value, found }), sort.key, sort.down);
+    shown = sortRows(filterRows(rows, { text: text.value, success: success.value, label: label.value, kind: kind.value, found }), sort.key, sort.down);
     at = Math.max(0, shown.findIndex(r => r.i === state.trajectory));
-    count.textContent = shown.length === rows.length ? plural(rows.length, "trajectory").replace("trajectorys", "trajectories") : `${shown.length} of ${rows.length}`;
+    count.textContent = shown.length === rows.length ? String(rows.length) : `${shown.length} of ${rows.length}`;
     grid.setAttribute("aria-rowcount", shown.length + 1);
     heads.forEach(c => c.setAttribute("aria-sort", c.classList.contains(sort.key) ? (sort.down ? "descending" : "ascending") : "none"));
     view.style.height = `${Math.min(6.5, Math.max(1, shown.length)) * ROW}px`;
@@ -51,7 +69,7 @@ export function table({ index, state, open, search }) {
   }
   const inView = () => { const top = at * ROW; if (top < view.scrollTop) view.scrollTop = top; else if (top + ROW > view.scrollTop + view.clientHeight) view.scrollTop = top + ROW - view.clientHeight; };
   view.addEventListener("scroll", draw);
-  for (const s of [success, label]) s.addEventListener("change", refresh);
+  for (const s of [success, kind, label]) s.addEventListener("change", refresh);
   text.addEventListener("input", async () => {
     const mine = ++asked, want = text.value.trim();
     found = null; refresh();
@@ -68,14 +86,14 @@ export function table({ index, state, open, search }) {
     at = Math.max(0, Math.min(shown.length - 1, at + by));
     open(shown[at].i); inView();
   });
-  const el = h("details", { class: "find", open: index.rows.length > 1 }, h("summary", {}, "Trajectories ", count), h("div", { class: "filters" }, text, success, labels.length > 1 ? label : null), grid);
+  const el = h("details", { class: "find", open: index.rows.length > 1 }, h("summary", {}, "Trajectories ", count), h("div", { class: "filters" }, text, success, kind, label), grid);
   el.addEventListener("toggle", draw);
-  refresh();
+  shape(); refresh();
   // A new state or index: what changed is drawn.
   el.update = (newState, newIndex) => {
     const recount = newIndex !== index || newState.threshold !== state.threshold, moved = newState.trajectory !== state.trajectory;
     index = newIndex; state = newState;
-    if (recount) { rows = index.rows.map((_, i) => tableRow(index, i, state.threshold)); refresh(); }
+    if (recount) { rows = index.rows.map((_, i) => tableRow(index, i, state.threshold)); shape(); refresh(); }
     else if (moved) { at = Math.max(0, shown.findIndex(r => r.i === state.trajectory)); draw(); }
     if (moved) inView();
   };

@@ -47,7 +47,7 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
     if (other) plot.append(svg("text", { class: "side", x: other.at, y: top - 4, "text-anchor": "start" }, other.text));
     y += 42;
   };
-  if (two) y += 12;
+  if (two) y += 14;
   if (two) plot.append(svg("text", { class: "side", x: left + 2, y: y - 3 }, `A${a.label ? ` · ${a.label}` : ""}`));
   ribbon(a, 0);
   if (two) {
@@ -95,14 +95,14 @@ export function timeline({ a, b, from, state, most, width, go, setThreshold }) {
   const scored = all.some(u => turnValue(u, state.measure) != null);
   if (scored) {
     const top = roundUp(Math.max(state.shared ? most : 0, ...all.map(u => Math.abs(turnValue(u, state.measure) ?? 0)), 0.1)), height = 84;
-    caption(`${NAMES[state.measure]}, nats a token`, `0 to ${top}`);
+    caption(`${NAMES[state.measure]}, nats a token`, `0 to ${top} (√ scale)`);
     bars(u => turnValue(u, state.measure), height, top, false, (u, v) => u.actor === "student" && v > state.threshold);
     el.append(thresholdLine({ y, height, top, value: state.threshold, width: W, set: setThreshold }));
     y += height + 6;
     const entropy = u => u.means?.teacher_entropy ?? null, logprob = u => u.means?.teacher_logprob ?? null;
-    caption("teacher's entropy, nats a token", `0 to ${biggest(entropy)}`);
+    caption("teacher's entropy, nats a token", `0 to ${biggest(entropy)} (√)`);
     bars(entropy, 32, biggest(entropy), false); y += 38;
-    caption("teacher's log-prob of what was said, nats a token", `0 to −${biggest(logprob)}`);
+    caption("teacher's log-prob of what was said, nats a token", `0 to −${biggest(logprob)} (√)`);
     bars(logprob, 32, biggest(logprob), true); y += 36;
   } else { captions.push(h("div", { class: "caption", style: `top:${y}px` }, h("span", {}, "These turns have not been scored: there is no drift to show."))); y += 22; }
 

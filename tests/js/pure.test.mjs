@@ -61,6 +61,7 @@ test("the table sorts with what is missing last, filters and finds", () => {
   assert.deepEqual(p.sortRows(rows, "first", true).map(r => r.i), [2, 0, 1]);
   assert.deepEqual(p.sortRows(rows, "task").map(r => r.i), [0, 2, 1]);
   assert.deepEqual(p.filterRows(rows, { success: "yes", label: "OPD" }).map(r => r.i), [1]);
+  assert.deepEqual(p.filterRows(rows, { kind: "put", success: "no" }).map(r => r.i), [0]);
   assert.deepEqual(p.filterRows(rows, { text: "MUG" }).map(r => r.i), [0, 2]);
   assert.deepEqual(p.filterRows(rows, { text: "xyz", found: new Set([1]) }).map(r => r.i), [1]);
   assert.deepEqual(p.companions(index, 0), [2]);
@@ -81,7 +82,7 @@ test("10 000 rows are sorted and filtered at once", () => {
 });
 
 test("axes end at round numbers", () => {
-  assert.deepEqual([0.07, 1, 1.01, 2.4, 7, 95].map(p.roundUp), [0.08, 1, 1.5, 3, 8, 100]);
+  assert.deepEqual([0.07, 0.55, 1, 1.01, 2.4, 7, 95].map(p.roundUp), [0.08, 0.6, 1, 1.5, 3, 8, 100]);
   assert.deepEqual(p.ticks(0, 1, 4), [0, 0.25, 0.5, 0.75, 1]);
   assert.ok(p.share(0, 1) === 0 && p.share(5, 1) === 1 && p.share(null, 1) === 0);
 });
@@ -97,7 +98,7 @@ test("the theme is the host's, else the system's", () => {
 
 test("probabilities and nats are read at a glance", () => {
   assert.deepEqual([1, 0.953, 0.0562, 0.0004, 0, undefined].map(p.percent), ["100%", "95%", "5.6%", "<0.1%", "<0.1%", "–"]);
-  assert.deepEqual([2.744, -0.001, null].map(p.nats), ["2.74", "0.00", "–"]);
+  assert.deepEqual([2.744, -0.001, -3, null].map(p.nats), ["2.74", "0.00", "−3.00", "–"]);
 });
 
 // Written by the Python test: guided_opd.schedule's numbers.
