@@ -144,7 +144,7 @@ def run_all(cells, args):
 def report(args):
     "docs/study.md and its figures; returns the page's text."
     from guided_opd.compare import summarise_rows
-    from guided_opd.plots import learning_figure
+    from guided_opd.plots import failed_length_figure, learning_figure, takeover_figure
     from guided_opd.study import ABLATIONS, gain_figure, read_metrics, read_results, study_table
     results, figures = read_results(args.results), {}
     cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
@@ -159,6 +159,12 @@ def report(args):
             page[-1] += f"\n| {env} | {size} | {cells.get((env, size), 0) or 'none'} | {main} |"
     page.append("The paper's claim (+21.1 % Score and +25.5 % success rate over OPD, averaged over three environments, more for smaller students) can be called reproduced at this scale only when all three environments and both students stand here with five seeds. Until then each table speaks for itself alone.")
     page.append(command("python benchmarks/reproduce.py --dry-run") + " lists what is missing and how long it takes; without `--dry-run` it is run.")
+    page += ["## Where the teacher stops being one", "The paper's argument needs a teacher that is good on its own road and worse off it. The cold-started student plays the first *k* turns of an unseen task, then the teacher has 20 turns of its own; greedy decoding, bands of one standard error over episodes."]
+    for env in ENVS:
+        kept, again = args.results/env/"takeover.json", command(f"python benchmarks/takeover.py --env {env}")
+        if not kept.exists(): page.append(f"{env}: not measured yet; {again}"); continue
+        figures[f"{env}_takeover"] = takeover_figure(json.loads(kept.read_text()))
+        page.append(f"{env}, {again}:\n\n![Success and entropy of a teacher that takes over after k student turns](img/study/{env}_takeover.png)")
     for (env, size), rows in results.items():
         page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
         for r in summarise_rows(rows):
@@ -168,8 +174,13 @@ def report(args):
                 page.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %]. " + (f"The interval is clear of zero. That is less than it seems: it always is when all {n} seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons." if clear else "The interval holds zero, so this does not settle it."))
         untuned = sorted({r["method"] for r in rows if r["method"] in METHODS} - {m for m in METHODS if tuned_lr(args.results, env, size, m)})
         if untuned: page.append(f"Not tuned (they take the recipe's learning rate): {', '.join(untuned)}.")
-        figures |= {f"{env}_{size}_gain": gain_figure(rows), f"{env}_{size}_learning": learning_figure(read_metrics(args.results, env, size, list(METHODS)))}
-        page.append("![Relative gain over OPD with paired intervals](img/study/{0}_gain.png)\n\n![Success on held-out tasks by training step](img/study/{0}_learning.png)\n\nMore seeds: ".format(f"{env}_{size}") + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
+        metrics = read_metrics(args.results, env, size, list(METHODS))
+        figures |= {f"{env}_{size}_gain": gain_figure(rows), f"{env}_{size}_learning": learning_figure(metrics)}
+        page.append("![Relative gain over OPD with paired intervals](img/study/{0}_gain.png)\n\n![Success on held-out tasks by training step](img/study/{0}_learning.png)".format(f"{env}_{size}"))
+        if (failed := failed_length_figure(metrics)).data:      # earlier trainings did not write it down
+            figures[f"{env}_{size}_failed"] = failed
+            page.append(f"How long the roll-outs are that fail:\n\n![Turns of failed roll-outs by training step](img/study/{env}_{size}_failed.png)")
+        page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if any(r["method"] in ABLATIONS for r in rows):
             page += ["### Ablations", study_table(rows, ["opd", "guided", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
     if not any(r["method"] in ABLATIONS for rows in results.values() for r in rows): page += ["## Ablations", "None was run yet; they are run by " + command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]

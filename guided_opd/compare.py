@@ -22,10 +22,10 @@ from .trainer import GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
 from .trajectory import mean_se
 
 # %% ../nbs/20_compare.ipynb #4c864c31
-POCKET_SETTINGS = dict(alfworld=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=15, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
-                                     settings_of=dict()),   # by method
-                       webshop=dict(settings=dict(steps=250, rollouts_per_step=16, max_turns=10, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32),
-                                    settings_of=dict()))
+_SETTINGS = dict(steps=250, rollouts_per_step=16, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32)
+POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns), settings_of=dict())   # `settings_of`: a method's own
+                   for env, turns in dict(alfworld=15, scienceworld=10, webshop=10).items()}
+
 
 # %% ../nbs/20_compare.ipynb #60eb618b
 DECODINGS = "greedy", "sampled"

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ACTOR_COLOURS', 'OTHER_COLOURS', 'MEASURE_NAMES', 'template', 'schedule_figure', 'training_figure',
-           'evaluation_figure', 'learning_figure', 'drift_figure', 'stages_figure', 'takeover_figure', 'turn_figure']
+           'evaluation_figure', 'learning_figure', 'failed_length_figure', 'drift_figure', 'stages_figure',
+           'takeover_figure', 'turn_figure']
 
 # %% ../nbs/16_plots.ipynb #7f74cf20
 from collections.abc import Sequence
@@ -147,18 +148,29 @@ def evaluation_figure(table:Sequence[dict] # rows with method, decoding ("greedy
     return fig
 
 # %% ../nbs/16_plots.ipynb #16d24a5d
-def learning_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each of a method's runs, by method
-                   ):
-    "Success on held-out tasks by training step: mean over a method's runs, with a band of one standard error."
-    fig, look = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="success on held-out tasks", range=[-.02, 1.03], tickformat=".0%")), _look(list(runs))
+def _over_runs(runs, key, look, fig, hover, window=0):
+    "One line a method into a figure: a metric by training step, mean over the method's runs with a band of one standard error."
     for label, metrics in runs.items():
         at = {}
         for run in metrics:
-            for m in run:
-                if known(m.get("eval_success")): at.setdefault(m["step"], []).append(m["eval_success"])
+            rows = [m for m in run if known(m.get(key))]
+            for m, y in zip(rows, _smooth([m[key] for m in rows], window)): at.setdefault(m["step"], []).append(y)
         points = [(s, *mean_se(at[s])) for s in sorted(at)]
-        if points: _line(fig, [s for s, _, _ in points], [y for _, y, _ in points], label, *look[label], se=[e for *_, e in points], hovertemplate="step %{x}: %{y:.1%}")
+        if points: _line(fig, [s for s, _, _ in points], [y for _, y, _ in points], label, *look[label], se=[e for *_, e in points], markers=not window, hovertemplate=hover)
     return fig
+
+def learning_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each of a method's runs, by method
+                   ):
+    "Success on held-out tasks by training step: mean over a method's runs, with a band of one standard error."
+    fig = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="success on held-out tasks", range=[-.02, 1.03], tickformat=".0%"))
+    return _over_runs(runs, "eval_success", _look(list(runs)), fig, "step %{x}: %{y:.1%}")
+
+def failed_length_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each of a method's runs, by method
+                        ):
+    "Turns of the training roll-outs that failed, by training step: mean over 21 steps and a method's runs, with a band of one standard error."
+    fig = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="turns of a failed roll-out", rangemode="tozero"))
+    return _over_runs(runs, "turns_failed", _look(list(runs)), fig, "step %{x}: %{y:.1f} turns", window=10)
+
 
 # %% ../nbs/16_plots.ipynb #c852442c
 MEASURE_NAMES = dict(reverse_kl="reverse KL", forward_kl="forward KL", student_entropy="student's entropy", teacher_entropy="teacher's entropy",

@@ -117,9 +117,9 @@ scienceworld=PocketRecipe(dict(
     teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=786, updates=2400, tokens=2048, lr=3e-3, recovery=600, reading=.5)),
     settings=dict(task_types="pocket"), vocabulary=[(dict(task_types="pocket"), 786)], max_new_tokens=24),
 webshop=PocketRecipe(dict(
-    student=PocketSize(96, 3, 3, 3, 256, demonstrations=400, updates=250, tokens=2048, lr=6e-3, recovery=100, reading=.5),
-    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=400, updates=250, tokens=2048, lr=8e-3, recovery=100, reading=.5),
-    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=9000, updates=1400, tokens=4096, lr=3e-3, recovery=300, reading=.5)),
+    student=PocketSize(96, 3, 3, 3, 256, demonstrations=2000, updates=700, tokens=2048, lr=6e-3, recovery=250, reading=.5),
+    student_small=PocketSize(64, 2, 2, 2, 192, demonstrations=2000, updates=600, tokens=2048, lr=8e-3, recovery=200, reading=.5),
+    teacher=PocketSize(160, 4, 5, 5, 448, demonstrations=9000, updates=1000, tokens=4096, lr=3e-3, recovery=300, reading=.5)),
     settings=dict(size=200, per_page=4), vocabulary=[(dict(size=200, per_page=4, seed=s), 150 if s else 650) for s in range(13)], max_new_tokens=24,
     whole=(r"▁?\[SEP\]", r"▁?[A-Za-z]{3}\d{7}"), elsewhere=tuple(dict(seed=s) for s in range(1, 13))))
 

@@ -32,15 +32,30 @@ def test_the_teacher_solves_unseen_games_and_the_students_are_poor_but_not_dead(
     for name in NAMES[1:]: assert .05 <= built[name]["greedy"]["success"] <= .35
 
 
-def test_models_are_qwen3_with_one_tokenizer_and_a_few_megabytes():
+@pytest.mark.parametrize("env", POCKET)
+def test_models_are_qwen3_with_one_tokenizer_and_a_few_megabytes(env):
     size, vocabularies = 0, []
     for name in NAMES:
-        folder = POCKET_MODELS / "alfworld" / name
+        folder = POCKET_MODELS / env / name
         assert json.loads((folder / "config.json").read_text())["architectures"] == ["Qwen3ForCausalLM"]
         size += (folder / "model.safetensors").stat().st_size
-        vocabularies.append(load_pocket(name).tokenizer.get_vocab())
+        vocabularies.append(load_pocket(name, env).tokenizer.get_vocab())
         assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.bfloat16}
     assert size < 6e6 and vocabularies[0] == vocabularies[1] == vocabularies[2]
+    built = json.loads((POCKET_MODELS / env / "build.json").read_text())["models"]
+    assert all(built[name][d]["episodes"] >= 256 for name in NAMES for d in ("greedy", "sampled"))
+
+
+@pytest.mark.parametrize("name", ["scienceworld", "webshop"])
+def test_the_other_teachers_are_ahead_of_their_students_on_unseen_tasks(name):
+    if name == "scienceworld":
+        pytest.importorskip("scienceworld")
+        from guided_opd.envs.scienceworld_worker import find_java
+        try: find_java()
+        except RuntimeError: pytest.skip("needs java, version 8 or newer")
+    env = make_env(name, **POCKET[name].settings)
+    teacher, student = (evaluate(load_pocket(which, name), env, env.tasks("test", 28), batch_size=4 if name == "scienceworld" else 28)[0].success for which in ("teacher", "student_small"))
+    assert teacher > student + .2
 
 
 def test_everything_an_unseen_game_says_is_in_the_vocabulary(env):
@@ -66,9 +81,9 @@ def test_build_makes_everything_from_nothing_and_goes_on_where_it_was_stopped(tm
     load_pocket("student", folder=tmp_path)
 
 
-def test_a_model_that_is_not_there_is_named():
+def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="choose one of student, student_small, teacher"): load_pocket("professor")
-    with pytest.raises(ValueError, match="guided-opd pocket build --env scienceworld"): load_pocket("teacher", "scienceworld")
+    with pytest.raises(ValueError, match="guided-opd pocket build --env scienceworld"): load_pocket("teacher", "scienceworld", tmp_path)
 
 
 def test_demo_runs_and_writes_its_report(tmp_path):

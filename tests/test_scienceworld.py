@@ -92,20 +92,28 @@ def test_the_engine_agrees_about_variations(stock):
         stock.load(task, 0, "easy")
         for ours, theirs in (("train", stock.get_variations_train()), ("valid", stock.get_variations_dev()), ("test", stock.get_variations_test())): assert list(variations(task, ours)) == theirs
 
+EXACT = "find", "lifespan", "boil", "melt", "grow", "test-conductivity"    # elsewhere the order of a list, a name's number or a thermometer's last degree is drawn by lot
+
+def words(observation):
+    "In any order, without numbers."
+    return sorted("0" if w.lstrip("-").isdigit() else w for w in observation.replace(",", " ").replace(".", " ").split())
+
 @needs_java
-@pytest.mark.parametrize("task", ["find-plant", "find-animal", "find-living-thing", "lifespan-longest-lived"])     # where nothing is drawn by lot
+@pytest.mark.parametrize("task", TASK_TYPES)
 def test_observations_are_those_of_the_stock_wrapper(stock, task):
-    env = ScienceWorld(max_turns=500, admissible=True)
-    actions = ["inventory", "look at picture", "dance", "open cupboard", "help"] + GOLD[task][:20]
+    few = task.startswith(("find", "lifespan"))             # things, so that listing what can be done is quick
+    env = ScienceWorld(max_turns=500, admissible=few)
+    actions = ["inventory", "look at picture", "dance", "open cupboard", *(["help"] if few else []), *GOLD[task][:20]]
     stock.load(task, 0, "easy")
     theirs, info = stock.reset()
     obs, ours = env.reset(options=dict(task=f"{task}/0"))
     assert obs == f"Task Description: {stock.get_task_description()}\n{theirs}"
+    same = (lambda x: x) if task.startswith(EXACT) else words
     for a in actions:
         theirs, _, completed, info = stock.step(a)
         obs, _, terminated, truncated, ours = env.step(a)
-        assert (obs.replace("\n\treset task", ""), ours["raw_score"], terminated) == (theirs.replace("\n\treset task", ""), info["score"], completed)
-        if task.startswith(("find", "lifespan")): assert sorted(ours["admissible"]) == sorted(x for x in info["valid"] if x != "reset task")   # elsewhere things are many, and names are drawn by lot
+        assert (same(obs.replace("\n\treset task", "")), ours["raw_score"], terminated) == (same(theirs.replace("\n\treset task", "")), info["score"], completed)
+        if few: assert sorted(ours["admissible"]) == sorted(x for x in info["valid"] if x != "reset task")
         if terminated or truncated: break
 
 @needs_java

@@ -8,6 +8,7 @@ gymnasium = pytest.importorskip("gymnasium")
 pytest.importorskip("rapidfuzz")
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from guided_opd.cli import main
 from guided_opd.envs.base import make_env
 from guided_opd.envs.webshop import WebShop, parse_action
 from guided_opd.envs.webshop_catalogue import Catalogue, Generated, check_files, generated_records
@@ -79,14 +80,18 @@ def test_wrong_attributes_goals_and_prices_are_named(env):
     with pytest.raises(ValueError, match="no goals"): WebShop(PRODUCTS)
     with pytest.raises(ValueError, match="9,999,999"): WebShop(size=10**8)
 
-def test_official_files_are_asked_for(tmp_path, monkeypatch):
+def test_official_files_are_asked_for(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("WEBSHOP_DATA", raising=False)
     with pytest.raises(ValueError, match="WEBSHOP_DATA"): make_env("webshop", products="small")
     write(tmp_path/"items_shuffle_1000.json", PRODUCTS)
     fine, lines = check_files(tmp_path)
     assert not fine and "60 records" in lines[0] and all("drive.google.com" in l for l in lines[1:])
+    with pytest.raises(SystemExit, match="1"): main(["envs", "webshop", "--from", str(tmp_path)])
+    assert capsys.readouterr().out.splitlines() == lines
     write(tmp_path/"items_ins_v2_1000.json", ATTRIBUTES)
     assert check_files(tmp_path)[0]
+    main(["envs", "webshop", "--from", str(tmp_path)])
+    assert "60 records" in capsys.readouterr().out
     monkeypatch.setenv("WEBSHOP_DATA", str(tmp_path))
     assert len(make_env("webshop", products="small").shop.catalogue) == 60
     with pytest.raises(ValueError, match="items_human_ins.json: missing"): make_env("webshop", products="small", human_goals=True)
