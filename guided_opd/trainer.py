@@ -26,7 +26,7 @@ from .ranks import Ranks
 from .runfolder import atomic_folder, checkpoints, keep_lines, load_weights, read_jsonl, write_json
 from .schedule import SCHEDULES, Schedule, adaptive, constant
 from .scoring import batches, collate, divergence, look, record, rows
-from .trajectory import append_trajectories, read_trajectories
+from .trajectory import append_trajectories, mean_se, read_trajectories
 
 # %% ../nbs/15_trainer.ipynb #933c6612
 METHODS = "guided", "opd", "sft", "tcod_f2b", "tcod_b2f"
@@ -279,7 +279,7 @@ class GuidedOPD:
         updated = time.perf_counter()
         self.schedule.observe(done.success, metrics["kl_student"])
         self.step += 1
-        metrics = dict(step=self.step, beta=beta, **metrics, success=done.success, score=done.score, turns=done.turns, invalid=done.invalid,
+        metrics = dict(step=self.step, beta=beta, **metrics, success=done.success, score=done.score, turns=done.turns, turns_failed=mean_se([len(t.turns) for t in trajectories if not t.success])[0] or None, invalid=done.invalid,
                        seconds_rollout=rolled - started, seconds_update=updated - rolled - metrics["seconds_score"], cache_gib=round(self.cache_used, 6), restarts=self.restarts)
         if c.eval_every and (self.step % c.eval_every == 0 or self.step == c.steps): metrics |= self._evaluate()
         if self.ranks.main: append_trajectories(self.run/"trajectories.jsonl", trajectories[:c.keep_trajectories])
