@@ -149,7 +149,7 @@ class _Pass:
         self.dtype = torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
         self.acc = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.scale = 512. if self.dtype == torch.float16 else 1.     # keeps small probabilities above float16's smallest number
-        self.chunk = chunk or min(512, max(64, len(h)//6))           # two chunks of logits in float32, at 151 936 entries: at most 0.6 GB
+        self.chunk = chunk or min(512, max(64 if h.is_cuda else 32, len(h)//6))           # two chunks of logits in float32, at 151 936 entries: at most 0.6 GB
 
     def __call__(self, coef_N=None,        # weight of each position, for the head's gradient; None leaves that out
                  hidden_grad=True          # also the gradient of each value in its hidden state?
@@ -186,8 +186,8 @@ class _Pass:
             if kind == "jsd": self.values[r], aux = kernels.jensen_shannon(s, t, stats, self.beta)
             elif kind != "none": self.values[r] = stats[2 + DIVERGENCES.index(kind)]
         else:
-            for b in range(0, len(h), 16):     # few rows at a time: the temporaries stay small, on a CPU in the cache
-                p = slice(b, b + 16)
+            for b in range(0, len(h), 8):      # few rows at a time: the temporaries stay small, on a CPU in the cache
+                p = slice(b, b + 8)
                 value, measures = _rows(s[p], t[p], ids[p] if ids is not None else None, kind, self.beta, wants)
                 at = slice(r.start + b, r.start + b + len(value))
                 self.values[at], self.measures[:, at] = value, torch.stack(measures)

@@ -56,4 +56,5 @@ def make_optimiser(name:str,         # "adamw" or "muon"
     "An optimiser over the parameters of a model that want a gradient."
     if name not in OPTIMISERS: raise ValueError(f"There is no optimiser {name!r}; choose one of {', '.join(OPTIMISERS)}.")
     if name == "muon": return MuonAdamW(model.named_parameters(), lr, weight_decay)
-    return torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, weight_decay=weight_decay)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay, foreach=False if any(hasattr(p, "full_tensor") for p in trained) else None)     # sharded and whole ones cannot be updated in one call

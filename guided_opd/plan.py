@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'GiB', 'DEVICES', 'EPISODES', 'NF4', 'RESERVE', 'SLACK', 'MFU', 'BANDWIDTH', 'LAUNCH', 'Shape', 'shape_of',
-           'Device', 'parse_memory', 'this_gpu', 'Episodes', 'layer_activations', 'loss_memory', 'LM', 'Plan',
-           'duration', 'make_plan', 'forward_flops', 'advice']
+           'Device', 'parse_memory', 'this_gpu', 'Episodes', 'layer_activations', 'moments', 'loss_memory', 'LM',
+           'Plan', 'duration', 'make_plan', 'forward_flops', 'advice']
 
 # %% ../nbs/15b_plan.ipynb #4e3fabab
 import json, math, re
@@ -121,6 +121,12 @@ def layer_activations(s:Shape, tokens:int, width:int=2, # bytes of a number
     d, q, k, f, r = _KEPT[width, rank > 0]
     return tokens*(d*s.hidden + q*s.heads*s.head_dim + 8*s.heads + k*s.kv_heads*s.head_dim + 4*s.kv_heads + f*s.mlp*max(1, s.active) + r*rank + 8)
 
+def moments(s:Shape, optimiser:str, rank:int=0 # of LoRA adapters; 0: all weights are trained
+           ) -> int:
+    "Numbers that an optimiser keeps: AdamW two for each trained one, Muon one for the matrices of the layers and of adapters."
+    if optimiser == "muon": return s.lora(rank) if rank else 2*s.parameters - s.linear
+    return 2*(s.lora(rank) if rank else s.parameters)
+
 def loss_memory(s:Shape, t:Shape, positions:int, width:int=2 # bytes of a number in the models
                ) -> int:
     "Bytes of the guided divergence: two chunks of logits in float32, a tile in the models' type, the gradient in the hidden states."
@@ -198,7 +204,6 @@ def make_plan(title:str, student:LM, teacher:LM, config, # `GuidedOPDConfig`, or
     slots = min(c.batch_size, c.rollouts_per_step)
     trained = s.lora(r) if r else s.parameters
     width = 4 if r else student.width                 # of trained weights, gradients and moments
-    states = 1 if c.optimiser == "muon" else 2
     tokens = min(c.max_tokens, e.scored*c.rollouts_per_step)
     positions = max(1, tokens*e.reply*e.turns//e.scored)
     room = e.context + max(0, max_new_tokens - e.reply)
@@ -207,7 +212,7 @@ def make_plan(title:str, student:LM, teacher:LM, config, # `GuidedOPDConfig`, or
     kept = s.layers*tokens*s.hidden*student.width + layer if checkpointing else s.layers*layer
     scoring = tokens*(6*t.hidden + 3*t.mlp*max(1, t.active))*teacher.width if local else 0
     fixed = {f"student's weights ({student.name.split('/')[-1]}, {student.bits} bits)": student.weights, f"teacher's weights ({teacher.name.split('/')[-1]}, {teacher.bits} bits)": teacher.weights,
-             f"LoRA adapters of rank {r}": trained*4 if r else 0, "gradients": trained*width, f"optimiser ({c.optimiser})": trained*width*states}
+             f"LoRA adapters of rank {r}": trained*4 if r else 0, "gradients": trained*width, f"optimiser ({c.optimiser})": moments(s, c.optimiser, r)*width}
     cache = {f"keys and values, {slots} conversations of {room} tokens: student": kv(student), "keys and values: teacher": kv(teacher) if local and acts else 0}
     update = {f"activations of {tokens} tokens{', checkpointed' if checkpointing else ''}": kept, "teacher's hidden states and scoring": tokens*t.hidden*teacher.width + scoring if local else 0, "loss": loss_memory(s, t, positions, student.width)}
     base = sum(fixed.values())                        # the trainer gives the cache back before the update

@@ -6,12 +6,15 @@
 __all__ = ['Ranks']
 
 # %% ../nbs/14d_ranks.ipynb #a4c0de03
+import os
+from contextlib import contextmanager
+
 class Ranks:
     "The processes that train together; a single one where nobody started several."
     def __init__(self):
         import torch
         from accelerate import PartialState
-        self.state = PartialState(cpu=not torch.accelerator.is_available())
+        self.state, self.layers = PartialState(cpu=not torch.accelerator.is_available()), []
     def __repr__(self): return f"rank {self.rank} of {self.size}"
     @property
     def rank(self) -> int: return self.state.process_index
@@ -21,6 +24,10 @@ class Ranks:
     def main(self) -> bool:
         "Is this the rank that writes?"
         return self.state.is_main_process
+    @property
+    def sharded(self) -> bool:
+        "Was FSDP asked for (`accelerate launch --use_fsdp`)?"
+        return self.size > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
     def wait(self): "Until every rank is here."; self.state.wait_for_everyone()
 
     def share(self, xs) -> list:
@@ -38,14 +45,64 @@ class Ranks:
         return out
 
     def sum_gradients(self, parameters):
-        "Add the ranks' gradients up, in place."
+        "Add the ranks' gradients up, in place; those of sharded weights were added up in the backward pass."
         if self.size == 1: return
         import torch
         from accelerate.utils import reduce
-        for p in parameters: p.grad = reduce(p.grad if p.grad is not None else torch.zeros_like(p), "sum")
+        for p in parameters:
+            if not _is_shard(p): p.grad = reduce(p.grad if p.grad is not None else torch.zeros_like(p), "sum")
 
     def same_start(self, parameters):
         "Give every rank the main rank's weights."
         if self.size == 1: return
         from accelerate.utils import broadcast
-        for p in parameters: p.data = broadcast(p.data.contiguous())
+        for p in parameters:
+            if not _is_shard(p): p.data = broadcast(p.data.contiguous())
+
+    # --- FSDP ---------------------------------------------------------------------------------------------
+
+    def shard(self, lm):
+        "Each rank keeps its part of every layer of a causal LM; embedding, last norm and head stay whole."
+        import torch
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+        mesh, self.layers = init_device_mesh(self.state.device.type, (self.size,)), list(lm.get_decoder().layers)
+        for layer in self.layers:
+            fully_shard(layer, mesh=mesh)
+            layer.set_gradient_divide_factor(1.); layer.set_force_sum_reduction_for_comms(True)     # sums, not means
+
+    @contextmanager
+    def gathered(self):
+        "Whole layers on every rank: roll-outs take another number of forwards on each."
+        for l in self.layers: l.set_reshard_after_forward(False); l.unshard()
+        try: yield
+        finally:
+            for l in self.layers: l.set_reshard_after_forward(True); l.reshard()
+
+    def most(self, n:int) -> int: "The largest of the ranks' numbers."; return max(self.gather([n]))
+
+    def norm(self, parameters, at_most:float):
+        "Clip the gradients to a norm; returns what it was."
+        import torch
+        if not self.layers: return torch.nn.utils.clip_grad_norm_(parameters, at_most)
+        from accelerate.utils import reduce
+        grads = [p.grad for p in parameters if p.grad is not None]
+        square = lambda gs: sum((g.float().square().sum() for g in gs), torch.zeros((), device=self.state.device))
+        norm = (reduce(square([g.to_local() for g in grads if _is_shard(g)]), "sum") + square([g for g in grads if not _is_shard(g)])).sqrt()
+        for g in grads: g.mul_((at_most/(norm + 1e-6)).clamp(max=1).item())
+        return norm
+
+    def whole(self, state): # tensors, in dicts and lists
+        "The same with every sharded tensor put together, in the CPU's memory; all ranks must call it."
+        if isinstance(state, dict): return {k: self.whole(v) for k, v in state.items()}
+        if isinstance(state, list): return [self.whole(v) for v in state]
+        return state.full_tensor().cpu() if _is_shard(state) else state
+
+    def part(self, optimiser):
+        "Let an optimiser whose state was loaded whole keep this rank's part of it."
+        from torch.distributed.tensor import distribute_tensor
+        for p, state in optimiser.state.items():
+            for k, v in state.items():
+                if _is_shard(p) and not _is_shard(v) and v.shape == p.shape: state[k] = distribute_tensor(v, p.device_mesh, p.placements)
+
+def _is_shard(x): return hasattr(x, "full_tensor")

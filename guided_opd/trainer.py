@@ -23,7 +23,7 @@ from .optimiser import OPTIMISERS, make_optimiser
 from .protocol import protocol
 from .rollout import RolloutMixer
 from .ranks import Ranks
-from .runfolder import _fsync, atomic_folder, checkpoints, load_weights, read_jsonl, write_json
+from .runfolder import atomic_folder, checkpoints, keep_lines, load_weights, read_jsonl, write_json
 from .schedule import SCHEDULES, Schedule, adaptive, constant
 from .scoring import batches, collate, divergence, look, record, rows
 from .trajectory import append_trajectories, mean_se, read_trajectories
@@ -135,6 +135,7 @@ class GuidedOPD:
         self.scaler.scale(torch.zeros(1, device=student.device))     # so that it has a scale, also on a rank without rows
         self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
         self.ranks, self.step = Ranks(), 0
+        if self.ranks.sharded and (c.optimiser != "adamw" or self.scaler.is_enabled()): raise ValueError("FSDP (--use_fsdp) trains with optimiser='adamw' and in float32 or bfloat16: Muon needs whole matrices, and a float16 scale is not shared out.")
         if self.ranks.size > 1 and c.mixing == "doubt": raise ValueError("mixing='doubt' compares the turns of all episodes with each other, which several processes cannot: choose 'turn' or 'trajectory', or train in one process.")
         self.mixer = RolloutMixer(student, teacher, env, chat=self.chat, batch_size=c.batch_size, seed=c.seed, mixing=self.mixing, student_last=1 if c.method == "tcod_b2f" else None)
         self.examiner = RolloutMixer(student, None, env, chat=self.chat, batch_size=c.batch_size)
@@ -159,7 +160,7 @@ class GuidedOPD:
         while True:
             try: return f()
             except (RuntimeError, MemoryError) as e:
-                if not out_of_memory(e): raise
+                if not out_of_memory(e) or self.ranks.layers: raise
                 why = str(e).split("\n")[0]
             for p in (self.student, self.teacher): getattr(p, "reset", lambda: None)()
             self.optimiser.zero_grad(); gc.collect(); torch.cuda.empty_cache()
@@ -171,7 +172,7 @@ class GuidedOPD:
     def roll_out(self, step:int):
         "This step's trajectories; each rank plays its share."
         before, restarts = self.mixing.state_dict(), self.mixer.restarts
-        trajectories = self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step, before)))
+        with self.ranks.gathered(): trajectories = self.ranks.gather(self._fitting("the roll-out", "batch_size", 1, lambda: self._roll_out(step, before)))
         self.restarts = sum(self.ranks.gather([self.mixer.restarts - restarts]))
         return trajectories
 
@@ -198,12 +199,12 @@ class GuidedOPD:
         weight = {id(t): w for t, w in zip(turns, token_weights([len(t.reply_ids) for t in turns], c.normalisation))}
         all_rows.sort(key=lambda r: len(r.ids))
         mine = self.ranks.share(all_rows)
-        least = max([len(r.ids) for r in mine] or [1])
+        least, spare = max([len(r.ids) for r in mine] or [1]), [r for r in all_rows if any(turn.trained for turn, _, _ in r.replies)][:1]
         while True:
-            *parts, seconds = self._fitting("the update", "max_tokens", least, lambda: self._gradients(mine, weight, step))
+            *parts, seconds = self._fitting("the update", "max_tokens", least, lambda: self._gradients(mine, weight, step, spare))
             loss, sums, counts = self._together(all_rows, mine, turns, *parts)
             if turns: self.scaler.unscale_(self.optimiser)
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters, c.max_grad_norm).item()
+            norm = self.ranks.norm(self.parameters, c.max_grad_norm).item()
             if math.isfinite(norm): break
             if self.scaler.get_scale() <= 1: raise NaNLossError(self._nan_message("gradient", step))
             self.scaler.update(self.scaler.get_scale()/2)      # float16 overflowed: the same update once more, at half the scale
@@ -213,21 +214,22 @@ class GuidedOPD:
         mean = lambda i: sums[i]/counts[i] if counts[i] else None
         return dict(loss=loss, kl_student=mean(0), kl_teacher=mean(1), student_tokens=counts[0], teacher_tokens=counts[1], grad_norm=norm, lr=self.lr_at(step), seconds_score=seconds)
 
-    def _gradients(self, all_rows, weight, step):
-        "Gradients of the loss over all rows; returns the loss, and sums and counts of the measures."
+    def _gradients(self, all_rows, weight, step, spare):
+        "Gradients of the loss over all rows; returns the loss, and sums and counts of the measures. Ranks that shard their layers go in step, through spare rows if need be."
         c = self.config
         self.student.training(True); self.optimiser.zero_grad()
         loss, sums, counts, seconds = 0., [0., 0.], [0, 0], 0.
-        for part in batches(all_rows, self.max_tokens):
-            batch = collate(part)
-            if not batch.turns: continue
+        parts = [b for part in batches(all_rows, self.max_tokens) if (b := collate(part)).turns]
+        idle = self.ranks.most(len(parts)) - len(parts) if self.ranks.layers else 0
+        for batch, real in [(b, 1) for b in parts] + [(collate(spare), 0) for _ in range(idle)]:
             started = time.perf_counter()
             seen = look(self.teacher, batch)
             seconds += time.perf_counter() - started
-            w_N = torch.tensor([weight[id(t)] for t in batch.turns]).repeat_interleave(torch.tensor(batch.lengths))
+            w_N = torch.tensor([weight[id(t)]*real for t in batch.turns]).repeat_interleave(torch.tensor(batch.lengths))
             out = divergence(self.student, self.teacher, batch, seen, student_turns=c.student_turns, teacher_turns=c.teacher_turns, weights=w_N)
             if not torch.isfinite(out.loss): raise NaNLossError(self._nan_message("loss", step))
             self.scaler.scale(out.loss).backward()
+            if not real: continue
             loss += out.loss.item()
             record(batch, out)
             for i, (own, name) in enumerate(((out.actors_N == STUDENT, "reverse_kl"), (out.actors_N != STUDENT, "forward_kl"))):
@@ -291,7 +293,7 @@ class GuidedOPD:
         def play():
             self.examiner.batch_size = self.batch_size
             return evaluate(self.student, self.env, [self.eval_tasks[i] for i in mine], self.eval_temperature, mixer=self.examiner, indices=mine)[1] if mine else []
-        e = summarise(self.ranks.gather(self._fitting("the evaluation", "batch_size", 1, play)), self.eval_temperature)
+        with self.ranks.gathered(): e = summarise(self.ranks.gather(self._fitting("the evaluation", "batch_size", 1, play)), self.eval_temperature)
         return dict(eval_success=e.success, eval_score=e.score, eval_turns=e.turns)
 
     def _log(self, metrics):
@@ -315,11 +317,12 @@ class GuidedOPD:
     def save(self):
         "Write a checkpoint of weights, optimiser and schedule; keeps the two newest."
         place = self.run/"checkpoints"/f"step_{self.step:06d}"
+        weights, optimiser = (self.ranks.whole(x.state_dict()) for x in (self.student.model, self.optimiser)) if self.ranks.layers else (None, self.optimiser.state_dict())
         if place.exists() or not self.ranks.main: return
         try:
             with atomic_folder(place) as folder:
-                self.student.model.save_pretrained(folder/"student", **(dict(selected_adapters=["default"]) if hasattr(self.student.model, "peft_config") else {})); self.student.tokenizer.save_pretrained(folder/"student")
-                with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=self.optimiser.state_dict(), rng=torch.get_rng_state(), scaler=self.scaler.state_dict()), f)
+                self.student.model.save_pretrained(folder/"student", state_dict=weights, **(dict(selected_adapters=["default"]) if hasattr(self.student.model, "peft_config") else {})); self.student.tokenizer.save_pretrained(folder/"student")
+                with open(folder/"optimiser.pt", "wb") as f: torch.save(dict(optimiser=optimiser, rng=torch.get_rng_state(), scaler=self.scaler.state_dict()), f)
                 (folder/"state.json").write_text(json.dumps(dict(step=self.step, schedule=self.schedule.state_dict(), mixing=self.mixing.state_dict())))
         except Exception as e:     # each library has an error of its own for a full disk; the first in the chain says why
             why, whole = e, [p.name for p in checkpoints(self.run)]
@@ -333,11 +336,16 @@ class GuidedOPD:
         transformers.utils.logging.disable_progress_bar()
         if self.ranks.main: self._check_run(self._describe())
         self.ranks.wait()
-        if self.step == 0 and (found := checkpoints(self.run)): self._load(found[-1])
+        saved = self._load(found[-1]) if self.step == 0 and (found := checkpoints(self.run)) else None
         self.ranks.same_start(self.parameters)
+        if self.ranks.sharded and not self.ranks.layers:
+            self.ranks.shard(self.student.lm)
+            self.parameters = [p for p in self.student.model.parameters() if p.requires_grad]
+            self.optimiser = make_optimiser(self.config.optimiser, self.student.model, self.config.lr, self.config.weight_decay)
+        if saved: self.optimiser.load_state_dict(saved); self.ranks.part(self.optimiser)
         if self.ranks.main:
-            self._cut("metrics.jsonl", lambda line: json.loads(line)["step"] <= self.step)
-            self._cut("trajectories.jsonl", lambda line: json.loads(line)["step"] < self.step)
+            keep_lines(self.run/"metrics.jsonl", lambda line: json.loads(line)["step"] <= self.step)         # what came after the checkpoint goes, so that
+            keep_lines(self.run/"trajectories.jsonl", lambda line: json.loads(line)["step"] < self.step)     # the files read as if the run had never stopped
         self.ranks.wait()
 
     def _check_run(self, described):
@@ -359,17 +367,6 @@ class GuidedOPD:
             teacher=self.teacher.describe(),
             versions={p: installed(p) for p in ("guided-opd", "torch", "transformers", "peft")})))
 
-    def _cut(self, name, keep):
-        "Drop what was written after the checkpoint, so that a resumed run's files read as if it had never stopped."
-        path = self.run/name
-        if not path.exists(): return
-        def good(line):
-            try: return keep(line)
-            except (ValueError, KeyError): return False
-        lines = path.read_bytes().splitlines(keepends=True)      # of bytes: these end at a line feed, not at every kind of line end that an observation may hold
-        kept = [l for l in lines if l.endswith(b"\n") and good(l)]
-        if kept != lines: scratch = path.with_name(name + ".tmp"); scratch.write_bytes(b"".join(kept)); _fsync(scratch); os.replace(scratch, path)
-
     def _load(self, folder):
         from safetensors.torch import load_file
         state, saved = json.loads((folder/"state.json").read_text()), torch.load(folder/"optimiser.pt", weights_only=True, map_location=self.student.device)
@@ -377,10 +374,10 @@ class GuidedOPD:
             from peft import set_peft_model_state_dict
             set_peft_model_state_dict(self.student.model, load_file(folder/"student"/"adapter_model.safetensors"))
         else: load_weights(self.student.model, folder/"student")
-        self.optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["rng"].cpu())
         if saved.get("scaler"): self.scaler.load_state_dict(saved["scaler"])
         self.step = state["step"]
         self.schedule.load_state_dict(state["schedule"]); self.mixing.load_state_dict(state.get("mixing", {}))
+        return saved["optimiser"]
 
 def _difference(old, new): return ", ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in sorted({*old, *new}) if old.get(k) != new.get(k))

@@ -8,6 +8,7 @@ from helpers import TOK, Corridor, policy
 from torch.utils.flop_counter import FlopCounterMode
 
 from guided_opd.cli import main
+from guided_opd.optimiser import make_optimiser
 from guided_opd.plan import DEVICES, EPISODES, LM, SHAPES, Device, GiB, Shape, advice, forward_flops, layer_activations, make_plan, shape_of
 from guided_opd.presets import PRESETS, Models, preset, prepare, tiny_models, without_thinking
 from guided_opd.policy import HFPolicy
@@ -68,6 +69,9 @@ def test_a_plan_counts_what_tensors_hold(s, rank, dtype, tmp_path):
     assert sum(q.grad.numel()*q.grad.element_size() for q in trained) == e.memory["gradients"]
     moments = sum(x.numel()*x.element_size() for st in optimiser.state.values() for k, x in st.items() if k.startswith("exp"))
     assert moments == e.memory["optimiser (adamw)"]
+    muon = make_optimiser("muon", p.model, 1e-3); muon.step()
+    e = make_plan("", lm, lm, GuidedOPDConfig(lora_rank=rank, optimiser="muon"), EPISODES["alfworld", "transcript"], DEVICES["T4"])
+    assert sum(x.numel()*x.element_size() for part in muon.parts.values() for st in part.state.values() for x in st.values() if x.ndim) == e.memory["optimiser (muon)"]
 
 def test_the_cache_holds_what_a_token_costs_and_never_more_than_planned():
     s = SMALL[0]
