@@ -996,6 +996,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                      'guided_opd/trainer.py'),
                                     'guided_opd.trainer.NaNLossError': ('trainer.html#nanlosserror', 'guided_opd/trainer.py'),
                                     'guided_opd.trainer._difference': ('trainer.html#_difference', 'guided_opd/trainer.py'),
+                                    'guided_opd.trainer.hand_back_memory': ('trainer.html#hand_back_memory', 'guided_opd/trainer.py'),
                                     'guided_opd.trainer.out_of_memory': ('trainer.html#out_of_memory', 'guided_opd/trainer.py')},
             'guided_opd.trajectory': { 'guided_opd.trajectory.Trajectory': ('trajectory.html#trajectory', 'guided_opd/trajectory.py'),
                                        'guided_opd.trajectory.Trajectory.__str__': ( 'trajectory.html#trajectory.__str__',
