@@ -235,7 +235,7 @@ def build(env:str="alfworld",      # environment's name
             losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2, reading=0.), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
-        policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=size.demonstrations, updates=size.updates + size.recovery,
+        policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=min(len(pool), size.demonstrations), updates=size.updates + size.recovery,
                                                               final_loss=float(np.mean(losses[-20:])), minutes=round((time.time() - started)/60, 1))
         for decoding, temperature in (("greedy", 0.), ("sampled", 1.)):
             e, _ = evaluate(policy, world, world.tasks("test", test_episodes), temperature, seed=seed, progress=f"evaluating {name}, {decoding}")
