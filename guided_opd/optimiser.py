@@ -39,8 +39,8 @@ class MuonAdamW:
                  lr:float, weight_decay:float=0.01):
         named = [(n, p) for n, p in named_parameters if p.requires_grad]
         is_matrix = lambda n, p: p.ndim == 2 and "embed" not in n and "lm_head" not in n
-        self.parts = dict(muon=Muon([p for n, p in named if is_matrix(n, p)], lr, weight_decay),
-                          adamw=torch.optim.AdamW([p for n, p in named if not is_matrix(n, p)], lr=lr, weight_decay=0., betas=(.9, .98)))
+        matrices, others = ([p for n, p in named if is_matrix(n, p) == which] for which in (True, False))
+        self.parts = dict(muon=Muon(matrices, lr, weight_decay)) | (dict(adamw=torch.optim.AdamW(others, lr=lr, weight_decay=0., betas=(.9, .98))) if others else {})      # adapters are matrices alone
         self.param_groups = [g for o in self.parts.values() for g in o.param_groups]
     def zero_grad(self): [o.zero_grad() for o in self.parts.values()]
     def step(self): [o.step() for o in self.parts.values()]

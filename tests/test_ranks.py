@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from guided_opd.trainer import checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
 
-LAUNCHERS = dict(accelerate=["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"],
-                 fsdp=["-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"],
+LAUNCHERS = dict(accelerate=["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"],
+                 fsdp=["-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2", "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no"],
                  torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
 
 def launch(launcher, run, steps, lora_rank=0):
     done = subprocess.run([sys.executable, *LAUNCHERS[launcher], Path(__file__).with_name("ranks.py"), run, str(steps), str(lora_rank)], capture_output=True, text=True, timeout=600, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-8000:]
 
 def said(run): return [(t.step, t.task, t.score, [(u.actor, u.prompt_ids, u.reply_ids) for u in t.turns]) for t in read_trajectories(run/"trajectories.jsonl")]
 
