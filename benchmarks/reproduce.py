@@ -150,7 +150,7 @@ def report(args):
     cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
     command = lambda c: f"`{c}`"
     page = ["# The study", "Written by `python benchmarks/reproduce.py --tables-only` from the files in `benchmarks/results`; do not edit it by hand. [The tutorial](tutorials/06_reproduce.ipynb) builds the same tables and says how to read them.",
-            "## What was reproduced, and what was not", "Scale: pocket models of 0.1 to 1.7 million parameters (Qwen3 architecture), 250 updates of 16 rollouts. **No 30B teacher was run**, and none of the paper's models, official games or full-size catalogues.\n",
+            "## What was reproduced, and what was not", "Scale: pocket models of 0.1 to 1.8 million parameters (Qwen3 architecture), 250 updates of 16 rollouts. **No 30B teacher was run**, and none of the paper's models, official games or full-size catalogues.\n",
             "| environment | student | finished trainings | of the 25 main cells (5 methods × 5 seeds) |\n|---|---|--:|--:|"]
     for env in ENVS:
         for size in SIZES:
