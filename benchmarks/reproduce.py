@@ -161,10 +161,12 @@ def report(args):
     page.append(command("python benchmarks/reproduce.py --dry-run") + " lists what is missing and how long it takes; without `--dry-run` it is run.")
     page += ["## Where the teacher stops being one", "The paper's argument needs a teacher that is good on its own road and worse off it. The cold-started student plays the first *k* turns of an unseen task, then the teacher has 20 turns of its own; greedy decoding, bands of one standard error over episodes."]
     for env in ENVS:
-        kept, again = args.results/env/"takeover.json", command(f"python benchmarks/takeover.py --env {env}")
-        if not kept.exists(): page.append(f"{env}: not measured yet; {again}"); continue
-        figures[f"{env}_takeover"] = takeover_figure(json.loads(kept.read_text()))
-        page.append(f"{env}, {again}:\n\n![Success and entropy of a teacher that takes over after k student turns](img/study/{env}_takeover.png)")
+        kept, again = args.results/env/"takeover.json", f"python benchmarks/takeover.py --env {env}"
+        if not kept.exists(): page.append(f"{env}: not measured yet; {command(again)}"); continue
+        curve = json.loads(kept.read_text())
+        figures[f"{env}_takeover"] = takeover_figure(curve)
+        again += f" --episodes {curve[0]['n']} --ks {' '.join(str(r['k']) for r in curve)}"
+        page.append(f"{env}, {command(again)}:\n\n![Success and entropy of a teacher that takes over after k student turns](img/study/{env}_takeover.png)")
     for (env, size), rows in results.items():
         page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
         for r in summarise_rows(rows):
