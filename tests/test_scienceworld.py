@@ -99,7 +99,7 @@ def words(observation):
     return sorted("0" if w.lstrip("-").isdigit() else w for w in observation.replace(",", " ").replace(".", " ").split())
 
 @needs_java
-@pytest.mark.parametrize("task", TASK_TYPES)
+@pytest.mark.parametrize("task", [t for t in TASK_TYPES if not t.startswith("power")])    # there chance decides at which step the current flows
 def test_observations_are_those_of_the_stock_wrapper(stock, task):
     few = task.startswith(("find", "lifespan"))             # things, so that listing what can be done is quick
     env = ScienceWorld(max_turns=500, admissible=few)
