@@ -444,7 +444,7 @@ def test_the_tutorial_runs_live_in_jupyterlab(lab, browser):
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("data:", "blob:", url, url.replace("http", "ws"))) else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
-    page.set_default_timeout(180_000)
+    page.set_default_timeout(480_000)
     def state(**want):
         "Python's state, once it is as wanted."
         for _ in range(900):
