@@ -444,7 +444,7 @@ def test_the_tutorial_runs_live_in_jupyterlab(lab, browser):
     page, asked, errors = context.new_page(), [], []
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("data:", "blob:", url, url.replace("http", "ws"))) else None)
     page.on("pageerror", lambda e: errors.append(str(e)))
-    page.set_default_timeout(480_000)
+    page.set_default_timeout(180_000)
     def state(**want):
         "Python's state, once it is as wanted."
         for _ in range(900):
@@ -483,7 +483,9 @@ def test_the_tutorial_runs_live_in_jupyterlab(lab, browser):
     page.keyboard.press("j")
     state(turn=3)
 
-    view.locator("[data-panel=ask] summary").click()
+    assert view.locator("[data-panel=ask][open] .answers").count() == 1 and view.locator("button.ask").count() == 0, "the tutorial asked in every turn of its first episode"
+    view.locator(".rows .row[data-index='1']").click()
+    state(trajectory=1)                            # the panel stays open
     view.locator("button.ask").click()
     view.locator(".answers >> text=the teacher would say").wait_for()
     view.locator("[data-panel=branch] summary").click()
