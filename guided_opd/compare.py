@@ -126,30 +126,32 @@ class Work(NamedTuple):
     run:Path|None = None   # folder of the run that it trains, if it does
     steps:int = 0          # updates of that run
     def done(self) -> int: "Updates done."; return len(_updates(self.run)) if self.run else 0
-    def __str__(self): return self.label + ": evaluating"*(self.steps > 0 and self.done() >= self.steps)
 
 def run_at_once(work:list[Work],
                 jobs:int,         # processes at a time
                 title:str="comparison" # of the progress bar
                ):
     "Run every piece of work in a process of its own; when one fails the others go on, and the failures are raised at the end."
-    context, waiting, running, failed = get_context("spawn"), work[::-1], {}, []
-    done = lambda: sum(w.done() for w in work)
-    with tqdm(total=sum(w.steps for w in work), initial=done(), desc=title, unit="update") as bar:
+    context, waiting, running, failed = get_context("spawn"), list(range(len(work)))[::-1], {}, []
+    done = [w.done() for w in work]        # counted anew of what runs alone
+    label = lambda i: work[i].label + ": evaluating"*(0 < work[i].steps <= done[i])
+    with tqdm(total=sum(w.steps for w in work), initial=sum(done), desc=title, unit="update") as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    w = waiting.pop()
+                    w = work[i := waiting.pop()]
                     process = context.Process(target=_logged, args=(w.log, torch.get_num_threads(), w.call, w.args)); process.start()
-                    running[process] = w
-                bar.set_postfix_str(" · ".join(map(str, running.values())))
+                    running[process] = i
+                bar.set_postfix_str(" · ".join(map(label, running.values())))
                 connection.wait([p.sentinel for p in running], timeout=1)
-                for p in [p for p in running if p.exitcode is not None]:
-                    w = running.pop(p)
+                ended = [p for p in running if p.exitcode is not None]
+                for i in running.values(): done[i] = work[i].done()
+                for p in ended:
+                    w = work[running.pop(p)]
                     if p.exitcode: failed.append(f"{w.label} ended with exit status {p.exitcode}: {_last_line(w.log)}. All that it printed is in {w.log}"); bar.write(failed[-1])
-                bar.update(done() - bar.n)
+                bar.update(sum(done) - bar.n)
         except BaseException:
-            if running: bar.write(f"Stopping {' and '.join(w.label for w in running.values())}: each finishes its step and saves.")
+            if running: bar.write(f"Stopping {' and '.join(work[i].label for i in running.values())}: each finishes its step and saves.")
             while running:
                 try:
                     for p in running: os.kill(p.pid, signal.SIGINT)
