@@ -172,23 +172,18 @@ def compare(args):
     from guided_opd.trainer import METHODS
     _threads()
     if unknown := [m for m in args.methods if m not in METHODS]: raise ValueError(f"There is no method {unknown[0]!r}; choose from {', '.join(METHODS)}.")
-    if args.preset: return _compare_preset(args)
-    env, recipe = _env(args), POCKET_SETTINGS.get(args.env, dict(settings={}, settings_of={}))
-    own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
-    settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].items()}
-    result = compare(partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device), env, args.run,
-                     args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {**recipe["settings"], **own}, settings_of, args.jobs)
-    print(markdown_table(result["table"]))
-    _show(write_report(args.run), browser=False)
-
-def _compare_preset(args):
-    "The study's cells with a preset's models."
-    from guided_opd.compare import compare, markdown_table
-    from guided_opd.report import write_report
-    env, models = _recipe(args)
-    if args.dry_run: args.seeds = args.episodes = 1
-    teacher = models.teacher(models.student())
-    result = compare(models.student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), {k: v for k, v in models.preset.settings.items() if k not in ("method", "seed")}, jobs=args.jobs)
+    if args.preset:
+        env, models = _recipe(args)
+        if args.dry_run: args.seeds = args.episodes = 1
+        student, teacher, settings_of = models.student, models.teacher(models.student()), None
+        settings = {k: v for k, v in models.preset.settings.items() if k not in ("method", "seed")}
+    else:
+        env, recipe = _env(args), POCKET_SETTINGS.get(args.env, dict(settings={}, settings_of={}))
+        student, teacher = partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device)
+        own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
+        settings = {**recipe["settings"], **own}
+        settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].items()}
+    result = compare(student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), settings, settings_of, args.jobs)
     print(markdown_table(result["table"]))
     _show(write_report(args.run), browser=False)
 
