@@ -148,8 +148,9 @@ def evaluation_figure(table:Sequence[dict] # rows with method, decoding ("greedy
     return fig
 
 # %% ../nbs/16_plots.ipynb #16d24a5d
-def _over_runs(runs, key, look, fig, hover, window=0):
+def _over_runs(fig, runs, key, hover, window=0):
     "One line a method into a figure: a metric by training step, mean over the method's runs with a band of one standard error."
+    look = _look(list(runs))
     for label, metrics in runs.items():
         at = {}
         for run in metrics:
@@ -163,13 +164,13 @@ def learning_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each o
                    ):
     "Success on held-out tasks by training step: mean over a method's runs, with a band of one standard error."
     fig = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="success on held-out tasks", range=[-.02, 1.03], tickformat=".0%"))
-    return _over_runs(runs, "eval_success", _look(list(runs)), fig, "step %{x}: %{y:.1%}")
+    return _over_runs(fig, runs, "eval_success", "step %{x}: %{y:.1%}")
 
 def failed_length_figure(runs:dict[str, Sequence[Sequence[dict]]] # metrics of each of a method's runs, by method
                         ):
     "Turns of the training roll-outs that failed, by training step: mean over 21 steps and a method's runs, with a band of one standard error."
     fig = _figure(360, xaxis=dict(title="training step", rangemode="tozero"), yaxis=dict(title="turns of a failed roll-out", rangemode="tozero"))
-    return _over_runs(runs, "turns_failed", _look(list(runs)), fig, "step %{x}: %{y:.1f} turns", window=10)
+    return _over_runs(fig, runs, "turns_failed", "step %{x}: %{y:.1f} turns", window=10)
 
 
 # %% ../nbs/16_plots.ipynb #c852442c
