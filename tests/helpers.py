@@ -3,6 +3,7 @@ import os, signal, sys, time, traceback
 from pathlib import Path
 
 import gymnasium as gym
+import pytest
 import torch
 
 from guided_opd.chat import word_tokenizer
@@ -94,3 +95,10 @@ class Child:
             if pid: return os.waitstatus_to_exitcode(status)
             if time.monotonic() > end: self.kill(); os.waitpid(self.pid, 0); raise AssertionError(f"still running:\n{self.text}")
             time.sleep(.005)
+
+def needs_scienceworld():
+    "Skip a test where ScienceWorld or its Java is absent."
+    pytest.importorskip("scienceworld")
+    from guided_opd.envs.scienceworld_worker import find_java
+    try: find_java()
+    except RuntimeError: pytest.skip("needs java, version 8 or newer")

@@ -20,10 +20,8 @@ def contract(env, obs, reward, terminated, truncated, info):
 @pytest.fixture(scope="module", params=["alfworld", "scienceworld", "webshop"])
 def world(request, tmp_path_factory):
     if request.param == "scienceworld":
-        pytest.importorskip("scienceworld")
-        from guided_opd.envs.scienceworld_worker import find_java
-        try: find_java()
-        except RuntimeError: pytest.skip("needs java, version 8 or newer")
+        from helpers import needs_scienceworld
+        needs_scienceworld()
         env = make_env("scienceworld", task_types="pocket", max_turns=12)
     else: env = make_env(request.param, **(dict(games="generated", max_turns=12) if request.param == "alfworld" else dict(size=300, cache=str(tmp_path_factory.mktemp("cache")))))
     yield env, env.tasks("train", 5)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import needs_scienceworld
 from safetensors.torch import load_file
 
 from guided_opd import pocket
@@ -48,11 +49,7 @@ def test_models_are_qwen3_with_one_tokenizer_and_a_few_megabytes(env):
 
 @pytest.mark.parametrize("name", ["scienceworld", "webshop"])
 def test_the_other_teachers_are_ahead_of_their_students_on_unseen_tasks(name):
-    if name == "scienceworld":
-        pytest.importorskip("scienceworld")
-        from guided_opd.envs.scienceworld_worker import find_java
-        try: find_java()
-        except RuntimeError: pytest.skip("needs java, version 8 or newer")
+    if name == "scienceworld": needs_scienceworld()
     env = make_env(name, **POCKET[name].settings)
     teacher, student = (evaluate(load_pocket(which, name), env, env.tasks("test", 28), batch_size=4 if name == "scienceworld" else 28)[0].success for which in ("teacher", "student_small"))
     assert teacher > student + .2

@@ -342,16 +342,11 @@ def test_a_prefix_that_differs_is_shown(browser, tmp_path):
     page.check(); page.close()
 
 
-def java():
-    from guided_opd.envs import scienceworld_worker
-    try: return bool(scienceworld_worker.find_java())
-    except Exception: return False
-
 @pytest.mark.parametrize("name", ["scienceworld", "webshop"])
 def test_other_environments_are_stepped_asked_and_branched(name, browser, tmp_path):
     "The expert's turns replayed, then random models: long observations, many tokens, actions with brackets."
-    if name == "scienceworld" and not java(): pytest.skip("needs java, version 8 or newer")
-    from helpers import policy
+    from helpers import needs_scienceworld, policy
+    if name == "scienceworld": needs_scienceworld()
     student, teacher = policy(0, positions=2**15), policy(1, "teacher", positions=2**15)
     env = make_env(name, max_turns=12, **(dict(task_types="find-living-thing") if name == "scienceworld" else {}))
     task = env.tasks("test", 1)
