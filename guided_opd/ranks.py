@@ -6,7 +6,7 @@
 __all__ = ['Ranks']
 
 # %% ../nbs/14d_ranks.ipynb #a4c0de03
-import os
+import atexit, os
 from contextlib import contextmanager
 
 class Ranks:
@@ -15,6 +15,7 @@ class Ranks:
         import torch
         from accelerate import PartialState
         self.state, self.layers = PartialState(cpu=not torch.accelerator.is_available()), []
+        if self.size > 1: atexit.register(self.state.destroy_process_group)      # its threads, still running at exit, would abort the process
     def __repr__(self): return f"rank {self.rank} of {self.size}"
     @property
     def rank(self) -> int: return self.state.process_index
