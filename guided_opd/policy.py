@@ -14,7 +14,7 @@ import tempfile
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
-from .attention import PACKED, packed_inputs, use_packed_attention
+from .attention import PACKED, packed_inputs, share_prefixes, use_packed_attention
 from .chat import Chat, History
 
 # %% ../nbs/10_policy.ipynb #4012530d
@@ -194,8 +194,11 @@ class HFPolicy(Policy):
         "Hidden states [B, T, D] that `head` turns into logits of the next token. Right padding needs no mask: attention is causal."
         ids_BT = ids_BT.to(self.device)
         if lengths is not None and not self.packs: return self._unpacked(ids_BT, lengths)
-        packed = packed_inputs(self.lm, lengths, ids_BT.device) if lengths is not None else {}
-        return self.lm.get_decoder()(input_ids=ids_BT, use_cache=False, **packed).last_hidden_state
+        decode = lambda ids_BT, **packed: self.lm.get_decoder()(input_ids=ids_BT, use_cache=False, **packed).last_hidden_state
+        if lengths is None: return decode(ids_BT)
+        shared = share_prefixes([s.tolist() for s in ids_BT[0].cpu().split(lengths)]) if self.lm.config.get_text_config()._attn_implementation == PACKED else None
+        if shared is None: return decode(ids_BT, **packed_inputs(self.lm, lengths, ids_BT.device))
+        return decode(ids_BT[:, shared.places], **packed_inputs(self.lm, shared.lengths, ids_BT.device, prefixes=shared.prefixes))[:, shared.back]
 
     def add_lora(self, rank:int, seed:int=0) -> "HFPolicy":
         "Put LoRA adapters on all linear layers; everything else is frozen."

@@ -22,27 +22,29 @@ class Row:
     "One token sequence to score."
     ids:list[int]                         # prompt and reply tokens
     replies:list[tuple[Turn, int, int]]   # turns in it, and where their reply lies: ids[start:end]
+    episode:int=0                         # which trajectory it is of
 
 def rows(trajectories:list[Trajectory]) -> list[Row]:
     "The sequences in which these trajectories are scored: one a transcript, one a turn for window history."
     out = []
-    for t in trajectories:
+    for episode, t in enumerate(trajectories):
         ids, replies = [], []
         for turn in t.turns:
             if t.history == "window": ids, replies = [], []
             start = len(ids) + len(turn.prompt_ids)
             ids = ids + turn.prompt_ids + turn.reply_ids
             replies.append((turn, start, len(ids)))
-            if t.history == "window": out.append(Row(ids, replies))
-        if t.history == "transcript" and replies: out.append(Row(ids, replies))
+            if t.history == "window": out.append(Row(ids, replies, episode))
+        if t.history == "transcript" and replies: out.append(Row(ids, replies, episode))
     return out
 
 def batches(rows:list[Row],
             max_tokens:int=16384 # tokens of a batch; a longer row is a batch of its own
            ) -> Iterator[list[Row]]:
-    "Rows in batches, shortest first, so that neighbours are of similar length."
-    batch, tokens = [], 0
-    for r in sorted(rows, key=lambda r: len(r.ids)):
+    "Rows in batches, those of one episode together (they may begin alike), shortest first, so that neighbours are of similar length."
+    batch, tokens, longest = [], 0, {}
+    for r in rows: longest[r.episode] = max(longest.get(r.episode, 0), len(r.ids))
+    for r in sorted(rows, key=lambda r: (longest[r.episode], r.episode, len(r.ids))):
         if batch and tokens + len(r.ids) > max_tokens: yield batch; batch, tokens = [], 0
         batch.append(r); tokens += len(r.ids)
     if batch: yield batch

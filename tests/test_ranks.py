@@ -15,7 +15,7 @@ LAUNCHERS = dict(accelerate=["-m", "accelerate.commands.launch", "--multi_gpu", 
                  torchrun=["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"])
 
 def launch(launcher, run, steps, lora_rank=0):
-    done = subprocess.run([sys.executable, *LAUNCHERS[launcher], Path(__file__).with_name("ranks.py"), run, str(steps), str(lora_rank)], capture_output=True, text=True, timeout=600, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    done = subprocess.run([sys.executable, *LAUNCHERS[launcher], Path(__file__).with_name("ranks.py"), run, str(steps), str(lora_rank)], capture_output=True, text=True, timeout=600, env=os.environ | dict(CUDA_VISIBLE_DEVICES="", PYTHONFAULTHANDLER="1"))
     assert done.returncode == 0, done.stderr[-8000:]
 
 def said(run): return [(t.step, t.task, t.score, [(u.actor, u.prompt_ids, u.reply_ids) for u in t.turns]) for t in read_trajectories(run/"trajectories.jsonl")]

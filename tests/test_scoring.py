@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import TOK, Corridor, policy
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from guided_opd.attention import share_prefixes
 from guided_opd.chat import Chat
 from guided_opd.losses import MEASURES, STUDENT, TEACHER, UNTRAINED
 from guided_opd.rollout import RolloutMixer
@@ -82,6 +85,38 @@ def test_packed_sequences_do_not_see_each_other_and_gradients_agree(trajectories
     for a, b in zip(grads, grads_one): torch.testing.assert_close(a, b, atol=2e-4, rtol=2e-3)
     shuffled = all_rows[::-1]                         # who stands beside whom makes no difference
     torch.testing.assert_close(run([shuffled])[0].sort().values, values.sort().values, atol=3e-5, rtol=1e-4)
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=9))
+def test_what_begins_alike_is_computed_once_and_means_the_same(sequences):
+    "Every token is found again, behind exactly what came before it; the hidden states are those of each sequence alone."
+    flat, lengths, found = [i for s in sequences for i in s], [len(s) for s in sequences], share_prefixes(sequences)
+    if found is not None:
+        assert len(found.places) <= .9*len(flat) and sum(found.lengths) == len(found.places)
+        ids, context, at = [flat[p] for p in found.places], [], 0
+        for n, prefix in zip(found.lengths, found.prefixes, strict=True):
+            before = ids[slice(*prefix)] if prefix else []
+            context += [before + ids[at:at+i+1] for i in range(n)]
+            at += n
+        assert [context[b] for b in found.back] == [s[:i+1] for s in sequences for i in range(len(s))]
+    with torch.no_grad():
+        together = STUDENT_LM.hidden(torch.tensor([flat]), lengths)[0].split(lengths)
+        for s, h in zip(sequences, together): torch.testing.assert_close(h, STUDENT_LM.hidden(torch.tensor([s]))[0], atol=3e-5, rtol=1e-4)
+
+@pytest.mark.parametrize("limit", [10**6, 1500])
+def test_turns_of_a_window_episode_share_their_beginning(limit):
+    "Instructions and task stand in every prompt; the decoder sees them once for each episode of a batch, or less."
+    chat = Chat(TOK, "window", window=1, instructions="You see a mug on the table . "*8)
+    env = Corridor(max_turns=6)
+    ts = RolloutMixer(STUDENT_LM, TEACHER_LM, env, beta=.5, chat=chat, batch_size=4, seed=2)(env.tasks("train", 6))
+    seen, lm = [], policy(0)
+    lm.model.model.register_forward_pre_hook(lambda m, args, kw: seen.append(kw["input_ids"].numel()), with_kwargs=True)
+    parts = list(batches(rows(ts), limit))
+    values = torch.cat([divergence(lm, TEACHER_LM, collate(p)).values_N for p in parts])
+    alone = torch.cat([divergence(lm, TEACHER_LM, collate([r])).values_N for p in parts for r in p])
+    torch.testing.assert_close(values, alone, atol=3e-5, rtol=1e-4)
+    assert sum(seen[:len(parts)]) < .6*sum(seen[len(parts):])
+    assert len({r.episode for r in rows(ts)}) == len(ts)
 
 def test_only_trained_replies_enter_the_loss_and_each_by_its_actor(trajectories):
     for turn in [turn for t in trajectories for turn in t.turns][::3]: turn.trained = False
