@@ -727,6 +727,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.pocket.DisturbingPolicy.act': ('pocket.html#disturbingpolicy.act', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.PocketRecipe': ('pocket.html#pocketrecipe', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.PocketSize': ('pocket.html#pocketsize', 'guided_opd/pocket.py'),
+                                   'guided_opd.pocket._kept': ('pocket.html#_kept', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.build': ('pocket.html#build', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.demonstrations': ('pocket.html#demonstrations', 'guided_opd/pocket.py'),
                                    'guided_opd.pocket.disturbed_demonstrations': ( 'pocket.html#disturbed_demonstrations',

@@ -8,10 +8,11 @@ __all__ = ['POCKET_TEMPLATE', 'POCKET', 'WIDTHS', 'POCKET_MODELS', 'pocket_token
            'imitation_batches', 'imitate', 'load_pocket', 'build']
 
 # %% ../nbs/18_pocket.ipynb #4ad5e254
-import json, math, time
+import json, math, os, shutil, time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from .optimiser import MuonAdamW
 from .policy import ExpertPolicy, HFPolicy, Policy, Reply
 from .rollout import RolloutMixer
 from .scoring import Row, rows
-from .trajectory import Trajectory
+from .trajectory import Trajectory, append_trajectories, read_trajectories
 
 # %% ../nbs/18_pocket.ipynb #fe12d80b
 POCKET_TEMPLATE = ("{% for m in messages if m.role != 'system' %}<|{{ m.role }}|>{{ m.content }}<|im_end|>{% endfor %}"
@@ -159,16 +160,19 @@ def imitation_batches(rows:list[Row], updates:int, tokens:int, rng:np.random.Gen
 def imitate(model, demos:list[Trajectory],
             size:PocketSize,      # how long to train
             seed:int=0, compiled:bool=False, # compile the model (needs a C++ compiler; worth it for long trainings)
-            progress:str|None=None
+            progress:str|None=None,
+            kept:Path|None=None   # file with the state every 50 updates; where it is there and of this training, it is gone on from
            ) -> list[float]:
     "Train on the expert's tokens; returns the loss of each update (nats a token)."
     updates, lr = size.updates, size.lr
     optimiser = MuonAdamW(model.named_parameters(), lr)
     decoder = torch.compile(model.model, dynamic=False) if compiled else model.model
-    losses, device = [], model.device
+    losses, device, of = [], model.device, dict(asdict(size), seed=seed, episodes=len(demos))
+    if kept and kept.exists() and (state := torch.load(kept, weights_only=True))["of"] == of:
+        model.load_state_dict(state["model"]); optimiser.load_state_dict(state["optimiser"]); losses = state["losses"]
     model.train()
-    bar = tqdm(imitation_batches(rows(demos), updates, size.tokens, np.random.default_rng(seed)), total=updates, desc=progress, disable=progress is None, unit="update")
-    for step, (ids, targets) in enumerate(bar):
+    bar = tqdm(islice(imitation_batches(rows(demos), updates, size.tokens, np.random.default_rng(seed)), len(losses), None), total=updates, initial=len(losses), desc=progress, disable=progress is None, unit="update")
+    for step, (ids, targets) in enumerate(bar, len(losses)):
         for g in optimiser.param_groups: g["lr"] = lr*min(1, (step + 1)/min(50, 1 + updates//10))*min(1, 1.6*(1 - step/updates))
         optimiser.zero_grad()
         hidden = decoder(input_ids=ids.to(device), use_cache=False).last_hidden_state
@@ -181,6 +185,9 @@ def imitate(model, demos:list[Trajectory],
         optimiser.step()
         losses.append(loss.item())
         bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
+        if kept and (len(losses) % 50 == 0 or len(losses) == updates):
+            torch.save(dict(of=of, model=model.state_dict(), optimiser=optimiser.state_dict(), losses=losses), scratch := kept.with_suffix(".tmp"))
+            os.replace(scratch, kept)
     model.eval()
     return losses
 
@@ -204,6 +211,15 @@ def load_pocket(which:str,          # "teacher", "student" or "student_small"
     finally:
         if shown: logging.enable_progress_bar()
 
+def _kept(path:Path, make):
+    "Trajectories of a file; if it is not there they are made first, and written to it."
+    if not path.exists():
+        scratch = path.with_suffix(".tmp")
+        scratch.unlink(missing_ok=True)
+        append_trajectories(scratch, make())
+        os.replace(scratch, path)
+    return list(read_trajectories(path))
+
 def build(env:str="alfworld",      # environment's name
           folder:Path=None,        # where to; None replaces the models of the package
           test_episodes:int=256,   # for the evaluation of each model
@@ -217,22 +233,23 @@ def build(env:str="alfworld",      # environment's name
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = pocket_tokenizer([text for settings, n in recipe.vocabulary for e in [make_env(env, **settings)] for text in environment_texts(e, e.tasks("train", n))], recipe.whole)
     report = json.loads((folder/"build.json").read_text()) if (folder/"build.json").exists() else dict(env=env, seed=seed, words=len(tokenizer), models={})
-    pool = None
+    pool, making = None, folder/f"making_seed_{seed}"       # what a build that was stopped goes on from
+    making.mkdir(exist_ok=True)
     for name, size in recipe.sizes.items():
         if name in report["models"]: continue
         if pool is None:
             most, pool = max(s.demonstrations for n, s in recipe.sizes.items() if n not in report["models"]), []
-            for w in (world, *(make_env(env, **{**recipe.settings, **more}) for more in recipe.elsewhere)):
-                if len(pool) < most: pool += demonstrations(w, tokenizer, w.tasks("train", most - len(pool)), progress="demonstrations")
+            for k, w in enumerate((world, *(make_env(env, **{**recipe.settings, **more}) for more in recipe.elsewhere))):
+                if len(pool) < most: pool += _kept(making/f"demonstrations_{most}_{k}.jsonl", lambda: demonstrations(w, tokenizer, w.tasks("train", most - len(pool)), progress="demonstrations"))
         started, model, fast = time.time(), pocket_model(size, tokenizer, seed), compiled and name == "teacher"
-        losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=fast, progress=f"training {name}")
+        losses = imitate(model, pool[:size.demonstrations], size, seed=seed, compiled=fast, progress=f"training {name}", kept=making/f"{name}.pt")
         if size.recovery:
             tasks = world.tasks("train", size.demonstrations)[:max(1, min(len(pool), size.demonstrations)//4)]
-            mixture = pool[:len(tasks)] + disturbed_demonstrations(world, tokenizer, tasks, DisturbingPolicy(pool[:500], tokenizer), seed=seed, progress="disturbed demonstrations")
+            mixture = pool[:len(tasks)] + _kept(making/f"{name}_disturbed.jsonl", lambda: disturbed_demonstrations(world, tokenizer, tasks, DisturbingPolicy(pool[:500], tokenizer), seed=seed, progress="disturbed demonstrations"))
             if name == "teacher":
                 for k, student in enumerate(n for n in report["models"] if n != name):
-                    mixture += disturbed_demonstrations(world, tokenizer, tasks, load_pocket(student, env, folder), share=0.4, seed=seed + 1 + k, progress=f"demonstrations disturbed by {student}")
-            losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2, reading=0.), seed=seed + 1, compiled=fast, progress=f"training {name} to recover")
+                    mixture += _kept(making/f"{name}_disturbed_by_{student}.jsonl", lambda: disturbed_demonstrations(world, tokenizer, tasks, load_pocket(student, env, folder), share=0.4, seed=seed + 1 + k, progress=f"demonstrations disturbed by {student}"))
+            losses = imitate(model, mixture, replace(size, updates=size.recovery, lr=size.lr/2, reading=0.), seed=seed + 1, compiled=fast, progress=f"training {name} to recover", kept=making/f"{name}_recovery.pt")
         model.to(torch.bfloat16).save_pretrained(folder/name)
         tokenizer.save_pretrained(folder/name)
         policy, result = load_pocket(name, env, folder), dict(parameters=sum(p.numel() for p in model.parameters()), demonstrations=min(len(pool), size.demonstrations), updates=size.updates + size.recovery,
@@ -242,4 +259,5 @@ def build(env:str="alfworld",      # environment's name
             result[decoding] = dict(success=e.success, success_se=e.success_se, score=e.score, turns=e.turns, invalid=e.invalid, episodes=e.episodes)
         report["models"][name] = result
         (folder/"build.json").write_text(json.dumps(report, indent=1))
+    shutil.rmtree(making)
     return report

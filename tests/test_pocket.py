@@ -78,6 +78,27 @@ def test_build_makes_everything_from_nothing_and_goes_on_where_it_was_stopped(tm
     load_pocket("student", folder=tmp_path)
 
 
+def test_a_build_that_was_stopped_within_a_training_goes_on_there(tmp_path, monkeypatch):
+    "Stopped between two updates of the second training: the models are those of a build that was never stopped, and nothing is done twice."
+    tiny = dict(hidden=32, layers=1, heads=1, kv_heads=1, mlp=32, demonstrations=12, updates=50, recovery=60, tokens=512, lr=1e-3)
+    recipe = POCKET["alfworld"]
+    monkeypatch.setitem(pocket.POCKET, "alfworld", replace(recipe, vocabulary=[({}, 60)], sizes=dict(teacher=replace(recipe.sizes["teacher"], **tiny))))
+    whole, stopped = tmp_path/"whole", tmp_path/"stopped"
+    build(folder=whole, test_episodes=2, compiled=False)
+    step, count = pocket.MuonAdamW.step, [0]
+    def interrupted(self):
+        count[0] += 1
+        if count[0] == 105: raise KeyboardInterrupt          # 50 updates of the first training, 54 of the second
+        step(self)
+    monkeypatch.setattr(pocket.MuonAdamW, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt): build(folder=stopped, test_episodes=2, compiled=False)
+    for name in ("demonstrations", "disturbed_demonstrations"): monkeypatch.setattr(pocket, name, None)      # they lie there
+    build(folder=stopped, test_episodes=2, compiled=False)
+    assert count[0] == 105 + 10
+    assert (stopped/"teacher"/"model.safetensors").read_bytes() == (whole/"teacher"/"model.safetensors").read_bytes()
+    assert {p.name for p in stopped.iterdir()} == {p.name for p in whole.iterdir()} == {"build.json", "teacher"}
+
+
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="choose one of student, student_small, teacher"): load_pocket("professor")
     with pytest.raises(ValueError, match="guided-opd pocket build --env scienceworld"): load_pocket("teacher", "scienceworld", tmp_path)

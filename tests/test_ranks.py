@@ -50,11 +50,13 @@ def test_a_run_goes_on_with_another_number_of_processes(alone, tmp_path):
     train(tmp_path)
     same(alone, tmp_path)
 
-def test_fsdp_is_the_same_training_and_its_checkpoints_are_whole(alone, tmp_path):
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_fsdp_is_the_same_training_and_its_checkpoints_are_whole(alone, tmp_path, lora_rank):
     "Layers, gradients and moments in two parts; one process goes on from what two wrote, and two from what one wrote."
-    launch("fsdp", tmp_path/"a", 2)
-    train(tmp_path/"a")
+    if lora_rank: train(alone := tmp_path/"alone", lora_rank=lora_rank)
+    launch("fsdp", tmp_path/"a", 2, lora_rank)
+    train(tmp_path/"a", lora_rank=lora_rank)
     same(alone, tmp_path/"a")
-    train(tmp_path/"b", 2)
-    launch("fsdp", tmp_path/"b", 4)
+    train(tmp_path/"b", 2, lora_rank)
+    launch("fsdp", tmp_path/"b", 4, lora_rank)
     same(alone, tmp_path/"b")
