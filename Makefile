@@ -11,7 +11,7 @@ pip    = PATH="$(abspath $(bin)):$$PATH" $(bin)/python -m pip install --quiet --
 PY     = $(or $(PYTHON),$(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup export check docs constraints clean
+.PHONY: help demo test setup export check outputs docs constraints clean
 
 help: ## print this list
 	@echo 'make TARGET, where TARGET is one of:'
@@ -36,6 +36,10 @@ check: export ## export, and fail unless git then sees nothing new in nbs, tutor
 	@changed=$$(git status --porcelain -- nbs tutorials guided_opd README.md) || exit 1; \
 	if [ -n "$$changed" ]; then echo "$$changed"; echo 'The notebooks and the package differ from what is committed: look at the files above, then commit them.' >&2; exit 1; fi
 	@echo 'Notebooks are clean, and the package is what they export.'
+
+outputs: $(stamp) ## run the notebooks and keep in them what their cells show (ARGS=nbs/12_scoring.ipynb for one); needs chromium
+	@$(bin)/python docs/outputs.py $(ARGS)
+	@$(MAKE) --no-print-directory export
 
 docs: $(VENV)/.docs ## build the documentation site into _docs/
 	@NO_MKDOCS_2_WARNING=1 $(bin)/python -m mkdocs build --strict --quiet

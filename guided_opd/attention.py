@@ -95,7 +95,7 @@ class SharedRow:
 def _common(a, b): return next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
 
 def share_prefixes(sequences:list[list[int]], # token ids of a packed row
-                   least:float=.1             # share of all tokens that must be saved
+                   least:float=.2             # share of all tokens that must be saved
                   ) -> SharedRow|None:        # None: not worth it
     "Neighbours in lexical order share a beginning as long as that saves more tokens."
     order, runs = sorted(range(len(sequences)), key=sequences.__getitem__), []

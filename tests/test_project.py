@@ -215,6 +215,14 @@ def test_package_is_what_the_notebooks_export(exported):
     assert sorted(here) == sorted(anew), "modules without a notebook, or the other way round: make export"
     assert not [f for f in here if here[f] != anew[f]], "edit the notebook, not the module; then: make export"
 
+@pytest.mark.parametrize("path", sorted((*(ROOT/"nbs").glob("*.ipynb"), *(ROOT/"tutorials").glob("*.ipynb"))), ids=lambda p: p.stem)
+def test_what_a_notebook_shows_is_small_and_tells_nothing_of_a_machine(path):
+    nb = json.loads(path.read_text())
+    assert "widgets" not in nb["metadata"], "no widget state: make outputs"
+    shown = json.dumps([c["outputs"] for c in nb["cells"] if c.get("outputs")])
+    assert not re.search(r"/(home|Users|root|tmp|work)/\w", shown) and "\\u001b[31m" not in shown, "no paths of a machine, no errors: make outputs"
+    assert len(shown) < 600_000
+
 def test_notebooks_are_clean(exported):
     dirty = [str(p.relative_to(ROOT)) for folder in ("nbs", "tutorials") for p in sorted((ROOT/folder).rglob("*.ipynb"))
              if ".ipynb_checkpoints" not in p.parts and p.read_text() != (exported/p.relative_to(ROOT)).read_text()]
