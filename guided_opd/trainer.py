@@ -348,7 +348,8 @@ class GuidedOPD:
             self.ranks.shard(self.student.lm)
             self.parameters = [p for p in self.student.model.parameters() if p.requires_grad]
             self.optimiser = make_optimiser(self.config.optimiser, self.student.model, self.config.lr, self.config.weight_decay)
-        if saved: self.optimiser.load_state_dict(saved); self.ranks.part(self.optimiser)
+        if saved: self.optimiser.load_state_dict(saved)
+        if saved and self.ranks.layers: self.ranks.part(self.optimiser)
         if self.ranks.main:
             keep_lines(self.run/"metrics.jsonl", lambda line: json.loads(line)["step"] <= self.step)         # what came after the checkpoint goes, so that
             keep_lines(self.run/"trajectories.jsonl", lambda line: json.loads(line)["step"] < self.step)     # the files read as if the run had never stopped
