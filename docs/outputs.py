@@ -37,7 +37,7 @@ def run(path, draw):
     nb = nbformat.read(path, as_version=4)
     skipped = [c for c in nb.cells if c.cell_type == "code" and {"slow", "eval: false"} & set(directives(c))]
     for c in skipped: c.metadata["tags"] = ["skip"]
-    NotebookClient(nb, timeout=600, kernel_name="python3", resources=dict(metadata=dict(path=str(path.parent))), skip_cells_with_tag="skip").execute()
+    NotebookClient(nb, timeout=600, kernel_name="python3", coalesce_streams=True, resources=dict(metadata=dict(path=str(path.parent))), skip_cells_with_tag="skip").execute()
     private = re.compile("|".join(re.escape(str(p)) + "/?" for p in (ROOT, Path.home(), tempfile.gettempdir())))
     for c in nb.cells:
         if c.cell_type != "code" or c in skipped: continue
