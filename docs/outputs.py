@@ -58,7 +58,9 @@ if __name__ == "__main__":
     with sync_playwright() as p:
         page = p.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=["--no-sandbox", "--disable-dev-shm-usage"]).new_page()
         page.add_script_tag(content=(resources.files("plotly")/"package_data"/"plotly.min.js").read_text())
+        failed = 0
         for path in (bar := tqdm(paths, unit="notebook")):
             bar.set_postfix_str(path.name)
             try: run(path, lambda figure: page.evaluate(DRAW, figure))
-            except Exception as e: print(f"{path.name}: {type(e).__name__}: {str(e)[-600:]}", file=sys.stderr)
+            except Exception as e: failed += 1; print(f"{path.name}: {type(e).__name__}: {str(e)[-600:]}", file=sys.stderr)
+    sys.exit(bool(failed))

@@ -901,6 +901,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'guided_opd.rollout.add_turn': ('rollout.html#add_turn', 'guided_opd/rollout.py'),
                                     'guided_opd.rollout.expert_length': ('rollout.html#expert_length', 'guided_opd/rollout.py')},
             'guided_opd.runfolder': { 'guided_opd.runfolder._fsync': ('runfolder.html#_fsync', 'guided_opd/runfolder.py'),
+                                      'guided_opd.runfolder.atomic_file': ('runfolder.html#atomic_file', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.atomic_folder': ('runfolder.html#atomic_folder', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.checkpoints': ('runfolder.html#checkpoints', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.keep_lines': ('runfolder.html#keep_lines', 'guided_opd/runfolder.py'),

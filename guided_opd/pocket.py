@@ -8,7 +8,7 @@ __all__ = ['POCKET_TEMPLATE', 'POCKET', 'WIDTHS', 'POCKET_MODELS', 'pocket_token
            'imitation_batches', 'imitate', 'load_pocket', 'build']
 
 # %% ../nbs/18_pocket.ipynb #4ad5e254
-import json, math, os, shutil, time
+import json, math, shutil, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -23,6 +23,7 @@ from .evaluate import evaluate
 from .optimiser import MuonAdamW
 from .policy import ExpertPolicy, HFPolicy, Policy, Reply
 from .rollout import RolloutMixer
+from .runfolder import atomic_file, write_json
 from .scoring import Row, rows
 from .trajectory import Trajectory, append_trajectories, read_trajectories
 
@@ -186,8 +187,7 @@ def imitate(model, demos:list[Trajectory],
         losses.append(loss.item())
         bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
         if kept and (len(losses) % 50 == 0 or len(losses) == updates):
-            torch.save(dict(of=of, model=model.state_dict(), optimiser=optimiser.state_dict(), losses=losses), scratch := kept.with_suffix(".tmp"))
-            os.replace(scratch, kept)
+            with atomic_file(kept) as scratch: torch.save(dict(of=of, model=model.state_dict(), optimiser=optimiser.state_dict(), losses=losses), scratch)
     model.eval()
     return losses
 
@@ -214,10 +214,9 @@ def load_pocket(which:str,          # "teacher", "student" or "student_small"
 def _kept(path:Path, make):
     "Trajectories of a file; if it is not there they are made first, and written to it."
     if not path.exists():
-        scratch = path.with_suffix(".tmp")
-        scratch.unlink(missing_ok=True)
-        append_trajectories(scratch, make())
-        os.replace(scratch, path)
+        with atomic_file(path) as scratch:
+            scratch.unlink(missing_ok=True)      # of a build that died here
+            append_trajectories(scratch, make())
     return list(read_trajectories(path))
 
 def build(env:str="alfworld",      # environment's name
@@ -258,6 +257,6 @@ def build(env:str="alfworld",      # environment's name
             e, _ = evaluate(policy, world, world.tasks("test", test_episodes), temperature, seed=seed, progress=f"evaluating {name}, {decoding}")
             result[decoding] = dict(success=e.success, success_se=e.success_se, score=e.score, turns=e.turns, invalid=e.invalid, episodes=e.episodes)
         report["models"][name] = result
-        (folder/"build.json").write_text(json.dumps(report, indent=1))
+        write_json(folder/"build.json", report)
     shutil.rmtree(making)
     return report

@@ -192,11 +192,12 @@ class HFPolicy(Policy):
                lengths:list[int]|None=None      # of the sequences that are packed in the row
               ) -> Tensor:
         "Hidden states [B, T, D] that `head` turns into logits of the next token. Right padding needs no mask: attention is causal."
+        known = ids_BT                   # where the batch was made, before it goes to the device
         ids_BT = ids_BT.to(self.device)
         if lengths is not None and not self.packs: return self._unpacked(ids_BT, lengths)
         decode = lambda ids_BT, **packed: self.lm.get_decoder()(input_ids=ids_BT, use_cache=False, **packed).last_hidden_state
         if lengths is None: return decode(ids_BT)
-        shared = share_prefixes([s.tolist() for s in ids_BT[0].cpu().split(lengths)]) if self.lm.config.get_text_config()._attn_implementation == PACKED else None
+        shared = share_prefixes([s.tolist() for s in known[0].split(lengths)]) if self.lm.config.get_text_config()._attn_implementation == PACKED else None
         if shared is None: return decode(ids_BT, **packed_inputs(self.lm, lengths, ids_BT.device))
         return decode(ids_BT[:, shared.places], **packed_inputs(self.lm, shared.lengths, ids_BT.device, prefixes=shared.prefixes))[:, shared.back]
 
