@@ -64,10 +64,11 @@ class Ranks:
 
     def shard(self, lm):
         "Each rank keeps its part of every layer of a causal LM; embedding, last norm and head stay whole."
-        import torch
-        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed import new_group
+        from torch.distributed.device_mesh import DeviceMesh
         from torch.distributed.fsdp import fully_shard
-        mesh, self.layers = init_device_mesh(self.state.device.type, (self.size,)), list(lm.get_decoder().layers)
+        mesh = DeviceMesh.from_group(new_group(), self.state.device.type)       # layers keep their group alive: the ranks' own must end in __init__'s atexit
+        self.layers = list(lm.get_decoder().layers)
         for layer in self.layers:
             fully_shard(layer, mesh=mesh)
             layer.set_gradient_divide_factor(1.); layer.set_force_sum_reduction_for_comms(True)     # sums, not means

@@ -14,6 +14,7 @@ def train(run, steps=None, lora_rank=0):
     return t.fit(steps, progress=False)
 
 if __name__ == "__main__":
+    sys.setswitchinterval(1000)         # a group that outlives training aborts one exit in a hundred; so, every second one
     t = train(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     assert t.ranks.size == 2, t.ranks
     if "ACCELERATE_USE_FSDP" in os.environ:      # half of every matrix of a layer lies here, and of what AdamW keeps of it
