@@ -8,6 +8,7 @@ import torch
 from helpers import TOK, Child, Corridor, policy
 
 from guided_opd import runfolder as module
+from guided_opd.envs.base import WorkerDied
 from guided_opd.losses import token_weights
 from guided_opd.schedule import adaptive, constant
 from guided_opd.trainer import METHODS, GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
@@ -368,6 +369,22 @@ def test_an_adaptive_schedule_goes_on_where_it_was(tmp_path):
     again.fit(progress=False)
     same_run(tmp_path/"a", tmp_path/"b")
     assert len({r["beta"] for r in curve(tmp_path/"a")[1:]}) > 3
+
+class Mortal(Corridor):
+    "An engine that dies in the twelfth step that it takes in all, in training."
+    steps = 0
+    def step(self, action):
+        Mortal.steps += 1
+        if Mortal.steps == 12: raise WorkerDied("The engine is gone.")
+        return super().step(action)
+
+def test_an_engine_that_dies_is_counted_and_changes_nothing_else(straight, tmp_path):
+    Mortal.steps = 0
+    with pytest.warns(UserWarning, match="the episode is begun anew"): fit(tmp_path, env=Mortal(max_turns=4))
+    a, b = curve(straight.run), curve(tmp_path)
+    counted = lambda rows: [m.pop("restarts") for m in rows if "loss" in m]
+    assert counted(b) == [1, 0, 0, 0, 0, 0] and counted(a) == [0]*6
+    assert a == b and (tmp_path/"trajectories.jsonl").read_text().replace("Mortal", "Corridor") == (straight.run/"trajectories.jsonl").read_text()
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
