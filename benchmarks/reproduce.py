@@ -143,9 +143,8 @@ def run_all(cells, args):
 
 def report(args):
     "docs/study.md and its figures; returns the page's text."
-    from guided_opd.compare import summarise_rows
     from guided_opd.plots import failed_length_figure, learning_figure, takeover_figure
-    from guided_opd.study import ABLATIONS, gain_figure, read_metrics, read_results, study_table
+    from guided_opd.study import ABLATIONS, average_rows, gain_figure, read_metrics, read_results, study_table
     results, figures = read_results(args.results), {}
     cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
     command = lambda c: f"`{c}`"
@@ -167,13 +166,14 @@ def report(args):
         figures[f"{env}_takeover"] = takeover_figure(curve)
         again += f" --episodes {curve[0]['n']} --ks {' '.join(str(r['k']) for r in curve)}"
         page.append(f"{env}, {command(again)}:\n\n![Success and entropy of a teacher that takes over after k student turns](img/study/{env}_takeover.png)")
+    for size in SIZES:
+        if not (rows := average_rows(results, size)): continue
+        page += [f"## Averaged over the environments, {size}", f"{', '.join(env for env, s in results if s == size)}, each counting alike; a seed is one training of each, so there are as many seeds as the environment with the fewest has. The paper's claim is about this table; the gain is that of the averages.", study_table(rows, list(METHODS)), *said_of_guided(rows),
+                 f"![Relative gain over OPD, averaged over the environments](img/study/average_{size}_gain.png)"]
+        figures[f"average_{size}_gain"] = gain_figure(rows)
     for (env, size), rows in results.items():
         page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
-        for r in summarise_rows(rows):
-            if r["method"] == "guided" and r["success_gain"] is not None and r["success_gain_ci"]:
-                lo, hi = r["success_gain_ci"]
-                n, clear = len({q["seed"] for q in rows if q["method"] == "guided"} & {q["seed"] for q in rows if q["method"] == "opd"}), lo > 0 or hi < 0
-                page.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %]. " + (f"The interval is clear of zero. That is less than it seems: it always is when all {n} seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons." if clear else "The interval holds zero, so this does not settle it."))
+        page += said_of_guided(rows)
         untuned = sorted({r["method"] for r in rows if r["method"] in METHODS} - {m for m in METHODS if tuned_lr(args.results, env, size, m)})
         if untuned: page.append(f"Not tuned (they take the recipe's learning rate): {', '.join(untuned)}.")
         metrics = read_metrics(args.results, env, size, list(METHODS))
@@ -190,6 +190,16 @@ def report(args):
     (args.docs/"study.md").write_text(text, encoding="utf-8")
     draw(figures, args.docs/"img"/"study")
     return text
+
+def said_of_guided(rows):
+    "What an interval of Guided-OPD's gain says, a sentence each for greedy and sampled."
+    from guided_opd.compare import summarise_rows
+    out, n = [], len({q["seed"] for q in rows if q["method"] == "guided"} & {q["seed"] for q in rows if q["method"] == "opd"})
+    for r in summarise_rows(rows):
+        if r["method"] == "guided" and r["success_gain_ci"]:
+            lo, hi = r["success_gain_ci"]
+            out.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %]. " + (f"The interval is clear of zero. That is less than it seems: it always is when all {n} seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons." if lo > 0 or hi < 0 else "The interval holds zero, so this does not settle it."))
+    return out
 
 def draw(figures, folder, inks={"": None}): # colour of the text by what is put behind a picture's name; None leaves a grey that both themes bear
     "Pictures of the figures with a transparent ground, for light and dark pages; by a chromium, where there is one."

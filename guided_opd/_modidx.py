@@ -960,6 +960,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'guided_opd.scoring.sampled_divergence': ('scoring.html#sampled_divergence', 'guided_opd/scoring.py'),
                                     'guided_opd.scoring.score': ('scoring.html#score', 'guided_opd/scoring.py')},
             'guided_opd.study': { 'guided_opd.study._interval': ('study.html#_interval', 'guided_opd/study.py'),
+                                  'guided_opd.study.average_rows': ('study.html#average_rows', 'guided_opd/study.py'),
                                   'guided_opd.study.gain_figure': ('study.html#gain_figure', 'guided_opd/study.py'),
                                   'guided_opd.study.read_metrics': ('study.html#read_metrics', 'guided_opd/study.py'),
                                   'guided_opd.study.read_results': ('study.html#read_results', 'guided_opd/study.py'),
