@@ -48,10 +48,11 @@ def average_rows(results:dict[tuple[str, str], list[dict]], # of `read_results`
                  size:str                                   # of the student
                 ) -> list[dict]:                            # none for a single environment
     "The mean over the environments, each counting alike, of every method and seed that all of them have."
-    envs = [{(r["method"], r["decoding"], r["seed"]): r for r in rows} for (_, s), rows in results.items() if s == size]
+    keys = "method", "decoding", "seed"
+    envs = [{tuple(r[k] for k in keys): r for r in rows} for (_, s), rows in results.items() if s == size]
     if len(envs) < 2: return []
-    return [dict(method=method, decoding=decoding, seed=seed, episodes=sum(e[k]["episodes"] for e in envs)) | {m: sum(e[k][m] for e in envs)/len(envs) for m in ("success", "score", "turns")}
-            for k in envs[0] for method, decoding, seed in [k] if all(k in e for e in envs)]
+    return [dict(zip(keys, cell), episodes=sum(e[cell]["episodes"] for e in envs), **{m: sum(e[cell][m] for e in envs)/len(envs) for m in ("success", "score", "turns")})
+            for cell in envs[0] if all(cell in e for e in envs)]
 
 # %% ../nbs/22_study.ipynb #d9c8fa5c
 def _interval(ci, f): return "" if ci is None else f" [{f.format(ci[0])}, {f.format(ci[1])}]"
