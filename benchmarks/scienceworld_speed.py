@@ -36,7 +36,7 @@ def main(rounds:int):
                     resets[name][0] += t1 - t; resets[name][1] += 1
                     times[name][0] += time.perf_counter() - t1; times[name][1] += len(gold)
     base = times["stock wrapper"][0]/times["stock wrapper"][1]
-    mib = {"stock wrapper": memory(stock._gateway.java_process.pid), **{k: memory(e._worker.process.pid) for k, e in ours.items()}}
+    mib = {"stock wrapper": memory(stock._gateway.java_process.pid), **{k: memory(e._world.worker.process.pid) for k, e in ours.items()}}
     print(f"{times['ours, lean'][1]} steps each\n\n| | ms a step | times faster | ms a reset | memory, MiB |\n|---|---:|---:|---:|---:|")
     for k, (t, n) in times.items(): print(f"| {k} | {1e3*t/n:.1f} | {base/(t/n):.1f} | {1e3*resets[k][0]/resets[k][1]:.0f} | {mib[k]:.0f} |")
 

@@ -9,7 +9,7 @@ __all__ = ['VARIATIONS', 'TASK_TYPES', 'BASELINE_TRAIN', 'BASELINE_TEST', 'POCKE
 # %% ../../nbs/08g_envs.scienceworld.ipynb #cc377fc0
 from functools import lru_cache
 from .base import Expert, TextEnv, WorkerDied
-from .scienceworld_pool import give_worker, jar_path, take_worker
+from .scienceworld_pool import give_world, jar_path, take_world
 
 # %% ../../nbs/08g_envs.scienceworld.ipynb #519f92ab
 VARIATIONS = {"boil":30, "melt":30, "freeze":30, "change-the-state-of-matter-of":30, "use-thermometer":540, "measure-melting-point-known-substance":436,
@@ -72,7 +72,7 @@ class ScienceWorld(TextEnv):
     "ScienceWorld's experiments: reward = change of the score, score = the engine's, clipped and out of 1."
     name,instructions,concurrent = "scienceworld",_INSTRUCTIONS,True
     splits = ("train","valid","test","dev","baseline_train","baseline_test")
-    _worker = None
+    _world = None
 
     def __init__(self,
                  task:str|None=None,          # play this type only; or this task, as an id
@@ -124,14 +124,14 @@ class ScienceWorld(TextEnv):
     def _start(self, task):
         kind,number = self._parse(task)
         for attempt in range(3): # a worker that lay idle may have been killed meanwhile
-            if self._worker is None: self._worker = take_worker()
+            if self._world is None: self._world = take_world()
             try:
-                reply = self._worker.ask("load", task=kind, variation=number, simplifications=self.simplifications)
+                reply = self._world.ask("load", task=kind, variation=number, simplifications=self.simplifications)
                 if "error" in reply: raise ValueError(f"ScienceWorld cannot load {task}: {reply['error']}")
                 self.description,self.templates,self._shown,self._last = reply["description"],reply["templates"],0.,""
                 obs,_,_,info = self._act("look around")
             except WorkerDied:
-                self._worker = None
+                self._world = None
                 if attempt==2: raise
             else: break
         self.played,self.first_room = [],self.room
@@ -139,8 +139,8 @@ class ScienceWorld(TextEnv):
 
     def _act(self, action):
         text = " ".join(action.encode("utf-8", "replace").decode()[:2000].split())[:500].replace("\x00", "") # nothing that long is a command
-        try: r = self._worker.ask("step", action=text, objects=self.objects, admissible=self.list_actions)
-        except WorkerDied: self._worker,self._live = None,False; raise
+        try: r = self._world.ask("step", action=text, objects=self.objects, admissible=self.list_actions)
+        except WorkerDied: self._world,self._live = None,False; raise
         self.room,raw = r["room"],round(100*r["score"])
         score,completed = max(raw, 0)/100,r["completed"]
         reward,self._shown = score-self._shown,score
@@ -155,7 +155,7 @@ class ScienceWorld(TextEnv):
 
     def close(self):
         "Hand the engine on; the next `reset` takes one again."
-        if self._worker is not None: self._worker = give_worker(self._worker)
+        if self._world is not None: self._world = give_world(self._world)
         self._live = False
 
     def __del__(self):
@@ -172,9 +172,9 @@ class ScienceWorld(TextEnv):
 
 @lru_cache(10_000)
 def _gold(kind, number, simplifications):
-    worker = take_worker()
-    try: return tuple(worker.ask("load", task=kind, variation=number, simplifications=simplifications, gold=True)["gold"])
-    finally: give_worker(worker)
+    world = take_world()
+    try: return tuple(world.ask("load", task=kind, variation=number, simplifications=simplifications, gold=True)["gold"])
+    finally: give_world(world)
 
 # %% ../../nbs/08g_envs.scienceworld.ipynb #f37fb274
 def _room(action): # where an action leads
