@@ -1,18 +1,23 @@
 """Time of a ScienceWorld step: the stock wrapper's, and ours.
 
-    python benchmarks/scienceworld_speed.py            # about two minutes
+    python benchmarks/scienceworld_speed.py            # about five minutes
 
 Both play the same actions (gold paths, in the order of the tasks) in the same run, each with one JVM: the wrapper as it comes, with its own JVM settings, and ours
 three times: lean (the default), with the objects that can be named, and with every admissible action, as the wrapper lists them. The first round warms the JVMs up and is not counted.
 They take turns task by task, so that a busy machine is busy for both. Times are wall-clock, per step, as the caller sees them: worker process, sockets and all.
+
+Then sixteen episodes at once, as a training step rolls them out (pocket tasks, eight steps each): with an engine for each world, and with the worlds sharing an engine for each core, which is how it comes.
+Processor seconds of all engines and workers from the first start on, and what memory they hold after the last round. Both say the same; the script checks that.
 """
 import argparse, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import psutil
 from scienceworld import ScienceWorldEnv
-from guided_opd.envs.scienceworld import ScienceWorld
+from guided_opd.envs import scienceworld_pool
+from guided_opd.envs.scienceworld import POCKET_TASKS, ScienceWorld
 
 TASKS = "find-plant find-animal lifespan-longest-lived power-component chemistry-mix-paint-secondary-color use-thermometer freeze".split()
 
@@ -40,7 +45,34 @@ def main(rounds:int):
     print(f"{times['ours, lean'][1]} steps each\n\n| | ms a step | times faster | ms a reset | memory, MiB |\n|---|---:|---:|---:|---:|")
     for k, (t, n) in times.items(): print(f"| {k} | {1e3*t/n:.1f} | {base/(t/n):.1f} | {1e3*resets[k][0]/resets[k][1]:.0f} | {mib[k]:.0f} |")
 
+def at_once(engines:int, rounds:int, episodes=16):
+    "Processor seconds after each round, memory at the end, what was said."
+    scienceworld_pool.CORES = engines
+    scienceworld_pool.stop_workers()
+    envs, seconds, said = [ScienceWorld() for _ in range(episodes)], [], []
+    mine = lambda: [p for w in scienceworld_pool._workers for p in (psutil.Process(w.process.pid), psutil.Process(w.engine_pid))]
+    def episode(i, round):
+        first = envs[i].reset(options=dict(task=f"{POCKET_TASKS[(i + round) % 7]}/{(7*i + round) % 60}"))[0]
+        return [first] + [envs[i]._act(a)[0] for a in ("teleport to kitchen", "look around", "open cupboard", "pick up thermometer", "focus on cupboard door", "teleport to outside", "look around", "inventory")]
+    with ThreadPoolExecutor(episodes) as pool:
+        for round in range(rounds):
+            said.append(list(pool.map(episode, range(episodes), [round]*episodes)))
+            seconds.append(sum(sum(p.cpu_times()[:2]) for p in mine()))
+    memory = sum(p.memory_info().rss for p in mine())/2**20
+    for e in envs: e.close()
+    return seconds, memory, said
+
+def batch(rounds:int):
+    cores = scienceworld_pool.CORES
+    (many, most, said), (few, least, same) = at_once(16, rounds), at_once(cores, rounds)
+    assert said == same
+    print(f"\n| sixteen episodes at once | engines | CPU s, first round | CPU s, {rounds} rounds | CPU s, last round | memory, MiB |\n|---|---:|---:|---:|---:|---:|")
+    for name, n, s, m in (("an engine for each world", 16, many, most), ("an engine for each core", cores, few, least)): print(f"| {name} | {n} | {s[0]:.0f} | {s[-1]:.0f} | {s[-1] - s[-2]:.1f} | {m:.0f} |")
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--rounds", type=int, default=5)
-    main(p.parse_args().rounds)
+    args = p.parse_args()
+    main(args.rounds)
+    scienceworld_pool.stop_workers()
+    batch(4*args.rounds)
