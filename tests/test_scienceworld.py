@@ -221,6 +221,18 @@ def test_engines_are_few_small_and_handed_on(pids):
     assert gone(ids)
 
 @needs_java
+def test_worlds_fill_an_engine_for_each_core_and_then_more(monkeypatch):
+    gc.collect(); pool.stop_workers()
+    monkeypatch.setattr(pool, "CORES", 2); monkeypatch.setattr(pool, "WORLDS", 3)
+    worlds = [pool.take_world() for _ in range(7)]
+    assert sorted(len(w.lent) for w in pool._workers) == [1, 3, 3] and len({(w.worker, w.number) for w in worlds}) == 7
+    pool.give_world(back := worlds.pop(1))
+    assert pool.take_world().worker is not back.worker and pool.take_world() is back
+    for w in [w for k in pool._workers for w in k.lent]: pool.give_world(w)
+    pool.stop_workers()
+    assert pool._workers == []
+
+@needs_java
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_killed_process_is_a_clear_error_and_the_next_reset_works(pids, which):
     env = ScienceWorld(task="find-plant", variation=0)
