@@ -61,9 +61,9 @@ def at_once(engines:int, rounds:int, episodes=16):
         for round in range(rounds):
             said.append(list(pool.map(episode, range(episodes), [round]*episodes)))
             seconds.append(sum(sum(p.cpu_times()[:2]) for p in mine()))
-    memory = sum(p.memory_info().rss for p in mine())/2**20
+    held = sum(memory(w.process.pid) for w in scienceworld_pool._workers)
     for e in envs: e.close()
-    return seconds, memory, said
+    return seconds, held, said
 
 def batch(rounds:int):
     cores = scienceworld_pool.CORES

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from packaging.requirements import Requirement
-from .envs.scienceworld_worker import java_candidates, java_version
+from .envs.scienceworld_worker import CORES, java_candidates, java_version
 
 # %% ../nbs/19_doctor.ipynb #ecb9ed79
 @dataclass
@@ -139,7 +139,7 @@ def _memory(): # bytes of memory this process may use, None if the system does n
 
 def check_machine() -> Check:
     "Memory and cores."
-    cores, memory = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), _memory()
+    cores, memory = CORES, _memory()
     found = f"{platform.system()} {platform.machine()}, {cores} CPU core{'s' * (cores != 1)}, {f'{memory/2**30:.0f} GiB of memory' if memory else 'memory unknown'}"
     if memory and memory < 3 * 2**30: return Check("machine", "optional", f"{found}: enough for the pocket models, little for others")
     return Check("machine", "ok", found)
