@@ -25,6 +25,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'guided_opd.chat.History.reply': ('chat.html#history.reply', 'guided_opd/chat.py'),
                                  'guided_opd.chat.TemplatePieces': ('chat.html#templatepieces', 'guided_opd/chat.py'),
                                  'guided_opd.chat.check_same_tokenizer': ('chat.html#check_same_tokenizer', 'guided_opd/chat.py'),
+                                 'guided_opd.chat.end_of_turn_id': ('chat.html#end_of_turn_id', 'guided_opd/chat.py'),
                                  'guided_opd.chat.parse_action': ('chat.html#parse_action', 'guided_opd/chat.py'),
                                  'guided_opd.chat.template_pieces': ('chat.html#template_pieces', 'guided_opd/chat.py'),
                                  'guided_opd.chat.word_tokenizer': ('chat.html#word_tokenizer', 'guided_opd/chat.py')},

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 from .attention import PACKED, packed_inputs, share_prefixes, use_packed_attention
-from .chat import Chat, History
+from .chat import Chat, History, end_of_turn_id
 
 # %% ../nbs/10_policy.ipynb #4012530d
 @dataclass
@@ -142,6 +142,7 @@ class HFPolicy(Policy):
             f"{name}: the model has {', '.join(sorted(kinds - {'full_attention'}))} layers; roll-outs need full attention in every layer. Choose another model, e.g. of the Qwen3 family.")
         self.max_context = max_context or config.max_position_embeddings
         self.layers, self.packs = config.num_hidden_layers, self.may_pack and use_packed_attention(self.lm)
+        self.eos = end_of_turn_id(tokenizer)
         self.vocab = len(tokenizer)   # ids that may be sampled; a head padded beyond them says nothing there
         self.reset()
 
@@ -266,13 +267,13 @@ class HFPolicy(Policy):
             for b, (i, lp) in enumerate(zip(next_B.tolist(), logp_B.tolist())):
                 if not done[b]:
                     ids[b].append(i); logprobs[b].append(lp)
-                    done[b] = i == self.tokenizer.eos_token_id or len(ids[b]) >= limit[b]
+                    done[b] = i == self.eos or len(ids[b]) >= limit[b]
             if all(done): break
             logits = self._forward(next_B[:, None], rows_B[:, None], rows_B, pos_B1)
             pos_B1 = pos_B1 + 1
         self.cache.close()
         for s, c, i in zip(slots, contexts, ids): self.cache.ids[s] = c + i[:-1]      # the last token was sampled but not fed
-        replies = [Reply(i, lp, "eos" if i[-1] == self.tokenizer.eos_token_id else "length") for i, lp in zip(ids, logprobs)]
+        replies = [Reply(i, lp, "eos" if i[-1] == self.eos else "length") for i, lp in zip(ids, logprobs)]
         return [r for _, r in sorted(zip(order, replies), key=lambda x: x[0])]
 
     def _known(self, slot, context):
@@ -338,7 +339,7 @@ class ExpertPolicy(Policy):
     name = "expert"
     def __init__(self, env,        # environment whose `expert()` makes a fresh demonstrator
                  tokenizer):       # to write its actions down
-        self.env, self.tokenizer, self.experts = env, tokenizer, {}
+        self.env, self.tokenizer, self.eos, self.experts = env, tokenizer, end_of_turn_id(tokenizer), {}
     def act(self, histories):
         replies = []
         for h in histories:
@@ -346,14 +347,14 @@ class ExpertPolicy(Policy):
             _, expert, seen = known
             for observation in h.observations[seen:]: action = expert.act(observation)     # also what others' turns led to
             known[2] = len(h.observations)
-            ids = self.tokenizer.encode(action, add_special_tokens=False) + [self.tokenizer.eos_token_id]
+            ids = self.tokenizer.encode(action, add_special_tokens=False) + [self.eos]
             replies.append(Reply(ids, [0.]*len(ids), "eos"))
         return replies
 
 class HumanPolicy(Policy):
     "A person takes the turn: `ask` is called with the observation and returns what they typed."
     name = "human"
-    def __init__(self, tokenizer, ask:Callable[[str], str]=lambda observation: input(f"{observation}\n> ")): self.tokenizer, self.ask = tokenizer, ask
+    def __init__(self, tokenizer, ask:Callable[[str], str]=lambda observation: input(f"{observation}\n> ")): self.tokenizer, self.eos, self.ask = tokenizer, end_of_turn_id(tokenizer), ask
     def act(self, histories):
-        ids = [self.tokenizer.encode(self.ask(h.observation), add_special_tokens=False, split_special_tokens=True) + [self.tokenizer.eos_token_id] for h in histories]
+        ids = [self.tokenizer.encode(self.ask(h.observation), add_special_tokens=False, split_special_tokens=True) + [self.eos] for h in histories]
         return [Reply(i, [0.]*len(i), "eos") for i in ids]

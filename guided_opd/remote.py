@@ -9,6 +9,7 @@ __all__ = ['RemoteError', 'RemotePolicy']
 import asyncio, json, os, random
 from urllib.parse import urlsplit
 import torch
+from .chat import end_of_turn_id
 from .policy import Policy, Reply, TeacherLogProbs
 
 # %% ../nbs/10c_remote.ipynb #9a7dba97
@@ -38,7 +39,7 @@ class RemotePolicy(Policy):
         self.url, self.served, self.tokenizer, self.name = url.rstrip("/"), model, tokenizer, name
         self.temperature, self.max_new_tokens, self.max_context, self.topk = temperature, max_new_tokens, max_context, topk
         self.key_variable, self.concurrency, self.timeout, self.retries, self.pause = key_variable, concurrency, timeout, retries, .5
-        self.vocab, self._echo = len(tokenizer), False
+        self.eos, self.vocab, self._echo = end_of_turn_id(tokenizer), len(tokenizer), False
 
     def __repr__(self): return f"RemotePolicy({self.served!r} at {self.url})"
     def describe(self): return dict(name=self.served, url=self.url, topk=self.topk)
@@ -87,12 +88,12 @@ class RemotePolicy(Policy):
     # --- turns --------------------------------------------------------------------------------------------
 
     def act(self, histories):
-        eos, bodies = self.tokenizer.eos_token_id, []
+        bodies = []
         for h in histories:
             room = min(self.max_new_tokens, self.max_context - len(h.context))
             if room < 1: raise ValueError(f"{self.name}: a history of {len(h.context)} tokens leaves no room in a context of {self.max_context}.")
             seed = int(h.rng.integers(2**31)) if h.rng is not None else None
-            bodies.append(dict(prompt=h.context, max_tokens=room, temperature=self.temperature, seed=seed, logprobs=0, stop_token_ids=[eos], return_token_ids=True, return_tokens_as_token_ids=True, skip_special_tokens=False, spaces_between_special_tokens=False))
+            bodies.append(dict(prompt=h.context, max_tokens=room, temperature=self.temperature, seed=seed, logprobs=0, stop_token_ids=[self.eos], return_token_ids=True, return_tokens_as_token_ids=True, skip_special_tokens=False, spaces_between_special_tokens=False))
         return [self._reply(c) for c in self._all(bodies)]
 
     def _reply(self, choice):
@@ -107,7 +108,7 @@ class RemotePolicy(Policy):
         broken = "�" in f"{mine}{text}"      # bytes that are no text; a server that decodes as it goes shows them otherwise
         if text and not broken and text.strip() not in (mine.strip(), self.tokenizer.decode(ids, skip_special_tokens=True).strip()) and not mine.strip().startswith(text.strip()): raise RemoteError(
             f"{self.url} serves a model with another tokenizer: it calls these tokens {text[:40]!r}, the tokenizer here {mine[:40]!r}. Serve a teacher of the student's family.")
-        return Reply(ids, [float(x) for x in logprobs], "eos" if ids and ids[-1] == self.tokenizer.eos_token_id else "length")
+        return Reply(ids, [float(x) for x in logprobs], "eos" if ids and ids[-1] == self.eos else "length")
 
     def _id(self, i):
         if not isinstance(i, int) or not 0 <= i < self.vocab: raise RemoteError(f"{self.url} answers token id {i!r}, which the tokenizer here does not have ({self.vocab} tokens). Serve a teacher of the student's family.")

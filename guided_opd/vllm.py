@@ -88,9 +88,9 @@ class VLLMPolicy(HFPolicy):
     def act(self, histories):
         from vllm import SamplingParams
         if self.stale: self._load()
-        eos, only = self.tokenizer.eos_token_id, list(range(self.vocab)) if self.vocab < self.lm.config.get_text_config().vocab_size else None
+        only = list(range(self.vocab)) if self.vocab < self.lm.config.get_text_config().vocab_size else None
         if min(self.room(h) for h in histories) < 1: raise ValueError(f"{self.name}: a history of {max(len(h.context) for h in histories)} tokens leaves no room in a context of {self.max_context}.")
-        params = [SamplingParams(temperature=self.temperature, max_tokens=min(self.max_new_tokens, self.room(h)), logprobs=0, stop_token_ids=[eos], ignore_eos=True, detokenize=False, allowed_token_ids=only,
+        params = [SamplingParams(temperature=self.temperature, max_tokens=min(self.max_new_tokens, self.room(h)), logprobs=0, stop_token_ids=[self.eos], ignore_eos=True, detokenize=False, allowed_token_ids=only,
                                  seed=int(h.rng.integers(2**31)) if h.rng is not None and self.temperature else None) for h in histories]
         out = [o.outputs[0] for o in self.llm.generate([dict(prompt_token_ids=h.context) for h in histories], params, lora_request=self.adapter, use_tqdm=False)]
-        return [Reply(ids := list(o.token_ids), [at[i].logprob for i, at in zip(ids, o.logprobs)], "eos" if ids[-1] == eos else "length") for o in out]
+        return [Reply(ids := list(o.token_ids), [at[i].logprob for i, at in zip(ids, o.logprobs)], "eos" if ids[-1] == self.eos else "length") for o in out]

@@ -23,6 +23,12 @@ def _no_excuse(report):
     return report
 
 
+def pytest_collection_modifyitems(items):
+    "With several workers (`make test`) the tests of a module stay together, since they share what takes long to make; notebooks share nothing and fill the gaps."
+    for item in items:
+        if item.path.stem != "test_notebooks": item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def browser():
     from browser import chromium

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from helpers import TOK, Corridor, policy, tokenizer
+from helpers import TOK, WORDS, Corridor, policy, tokenizer
 
-from guided_opd.chat import Chat, word_tokenizer
+from guided_opd.chat import Chat, end_of_turn_id, word_tokenizer
 from guided_opd.envs.base import make_env
 from guided_opd.policy import ExpertPolicy, HFPolicy, HumanPolicy, Policy, Reply
 from guided_opd.rollout import RolloutMixer
@@ -48,6 +48,26 @@ def test_a_cached_turn_equals_a_plain_forward(pair, alfworld, kind, batch_size, 
         for turn, s, c in zip(t.turns, plain_logprobs(student, t), plain_logprobs(teacher, t)):
             np.testing.assert_allclose(turn.logprobs, s if turn.actor == "student" else c, atol=2e-5)
             assert (turn.reply_ids[-1] == TOK.eos_token_id) == (turn.stop == "eos") and len(turn.reply_ids) <= 5 and TOK.eos_token_id not in turn.reply_ids[:-1]
+
+def test_a_turn_ends_where_the_chat_template_ends_it():
+    "Gemma's and Phi-3's end-of-turn tokens are not their tokenizers' eos_token; one that stands nowhere in the template is left alone."
+    template = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>\n{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    phi = word_tokenizer(WORDS, specials=("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "</s>"))
+    phi.chat_template = template
+    end = phi.convert_tokens_to_ids("<|end|>")
+    assert phi.eos_token == "</s>" and end_of_turn_id(phi) == end
+    plain = word_tokenizer(WORDS)
+    plain.chat_template = template.replace("<|end|>", "")
+    assert end_of_turn_id(plain) == plain.eos_token_id
+    student, chat = policy(tok=phi), Chat(phi, instructions="Go.")
+    student.model.lm_head.bias.data[[end, phi.eos_token_id]] = torch.tensor([2., -8.])
+    ts = RolloutMixer(student, ExpertPolicy(ENV, phi), ENV, beta=.5, chat=chat, batch_size=4)(TASKS)
+    assert {turn.stop for t in ts for turn in t.turns if turn.actor == "student"} == {"eos", "length"}
+    for t in ts:
+        for turn in t.turns: assert (turn.reply_ids[-1] == end) == (turn.stop == "eos") and end not in turn.reply_ids[:-1] and "<|end|>" not in turn.action
+        said = [m for turn in t.turns for m in (dict(role="user", content=turn.observation), dict(role="assistant", content=chat.text(turn.reply_ids)))]
+        whole = phi.decode([i for turn in t.turns for i in turn.prompt_ids + turn.reply_ids])
+        assert phi.apply_chat_template([dict(role="system", content="Go."), *said], tokenize=False).startswith(whole), "a whole reply is closed once, a cut one too"
 
 @pytest.mark.parametrize("temperature", [.3, 1.7])
 def test_logprobs_are_of_the_distribution_that_was_sampled(temperature):
