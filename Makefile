@@ -21,7 +21,7 @@ demo: $(stamp) ## see guidance at work: trains a pocket model, no GPU and no dow
 	@$(bin)/guided-opd demo $(ARGS)
 
 test: $(stamp) ## run every test and every notebook on the CPU
-	@echo 'Running the tests and the notebooks, on up to four cores at once: about ten minutes on two.'
+	@echo 'Running the tests and the notebooks, on up to four cores at once: up to twenty minutes on two.'
 	@$(bin)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup $(ARGS)
 
 setup: $(stamp) ## create .venv with the package (editable) and all its tools; the other targets do it by themselves

@@ -135,7 +135,7 @@ class Chat:
         control = lambda text: tokenizer.encode(text, add_special_tokens=False)
         self.before, self.ask, self._between = control(p.before), control(p.ask), control(p.between)
         self.eos = end_of_turn_id(tokenizer)
-        self._after_eos = self._between[self._between[:1] == [self.eos]:]
+        self._after_eos = self._between[1:] if self._between[:1] == [self.eos] else self._between
         if p.rewrites_past and kind == "transcript":
             warnings.warn("This chat template rewrites earlier turns (it drops their thinking, say). A transcript must not change, so turns are put together here: "
                           "each reply stays in the history exactly as it was sampled.", stacklevel=2)
