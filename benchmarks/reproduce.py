@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce.py --dry-run          which cells there are, which are done, how long the others take
     python benchmarks/reproduce.py --jobs 2           run what is missing, two cells at once; Ctrl-C saves, the same command goes on
-    python benchmarks/reproduce.py --tune             learning rates first: every method tries the same ones on validation tasks
+    python benchmarks/reproduce.py --tune             learning rates first, on validation tasks: every method tries the same two, then on from the better one until it lies between two that are worse
     python benchmarks/reproduce.py --ablations        also the named ablations (guided_opd.study.ABLATIONS)
     python benchmarks/reproduce.py --tables-only      tables, figures and docs/study.md anew from the result files, in seconds
 
@@ -20,7 +20,8 @@ from pathlib import Path
 from guided_opd.runfolder import read_jsonl, write_json
 
 ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
-LRS, TUNING_EPISODES, EPISODES, WEAK_UPDATES = (2e-3, 5e-3), 64, 256, 600
+RATES, FIRST_RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
+TUNING_EPISODES, EPISODES, WEAK_UPDATES = 64, 256, 600
 HERE = Path(__file__).parent
 
 
@@ -32,19 +33,32 @@ class Cell:
     @property
     def tuned(self): return self.name.partition("/")[2].rpartition("-lr_")[::2] if self.name.startswith("tuning/") else None   # method, rate
 
+def tried_rates(results, env, size, method):
+    "Success on validation tasks, the mean of both decodings, by learning rate, from the lowest to the highest."
+    found = (results/env/size/"tuning").glob(f"{method}-lr_*/seed_0/evaluation.json")
+    return dict(sorted((float(p.parents[1].name.rpartition("_")[2]), statistics.mean(r["success"] for r in json.loads(p.read_text()))) for p in found))
+
 def tuned_lr(results, env, size, method):
-    "The learning rate with the highest success on validation tasks, both decodings alike; None when this method was not tuned."
-    tried = {p.parents[1].name.rpartition("_")[2]: statistics.mean(r["success"] for r in json.loads(p.read_text())) for p in (results/env/size/"tuning").glob(f"{method}-lr_*/seed_*/evaluation.json")}
-    return float(max(tried, key=tried.get)) if tried else None
+    "The learning rate with the highest success on validation tasks; None when this method was not tuned."
+    tried = tried_rates(results, env, size, method)
+    return max(tried, key=tried.get) if tried else None
+
+def rates_to_try(results, env, size, method):
+    "The first two learning rates, then the neighbours of the best one, until it lies between two that are worse."
+    tried = tried_rates(results, env, size, method)
+    if not set(FIRST_RATES) <= set(tried): return FIRST_RATES
+    best = RATES.index(max(tried, key=tried.get))
+    return tuple(lr for i, lr in enumerate(RATES) if lr in tried or abs(i - best) == 1)
 
 def config_of(cell, results, smoke=False):
-    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate."
+    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation's is OPD's."
     from guided_opd.compare import POCKET_SETTINGS
     from guided_opd.study import ABLATIONS
     from guided_opd.trainer import GuidedOPDConfig
     recipe = POCKET_SETTINGS[cell.env]
     own = dict(method=cell.tuned[0], lr=float(cell.tuned[1])) if cell.tuned else dict(dict(method="guided"), **ABLATIONS[cell.name]) if cell.name in ABLATIONS else dict(method=cell.name)
-    own = {**recipe["settings_of"].get(own["method"], {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, own["method"])) is None else dict(lr=lr)), **own}
+    rated = "opd" if cell.name in ABLATIONS else own["method"]
+    own = {**recipe["settings_of"].get(rated, {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, rated)) is None else dict(lr=lr)), **own}
     return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
 
 def missing(env, size):
@@ -117,26 +131,28 @@ def plan(args):
         for size in args.sizes:
             if why := missing(env, size): reasons.append(why)
             else: places.append((env, size))
-    if args.tune: return [Cell(e, s, f"tuning/{m}-lr_{lr:g}", 0) for e, s in places for m in args.methods if m in METHODS for lr in LRS], dict.fromkeys(reasons)
+    if args.tune: return [Cell(e, s, f"tuning/{m}-lr_{lr:g}", 0) for e, s in places for m in args.methods if m in METHODS for lr in rates_to_try(args.results, e, s, m)], dict.fromkeys(reasons)
     cells = [Cell(e, s, m, seed) for e, s in places for seed in range(args.seeds) for m in args.methods]
     if args.ablations: cells += [Cell("alfworld", "student_small", a, seed) for seed in range(args.seeds) for a in ABLATIONS if ("alfworld", "student_small") in places]
     return list(dict.fromkeys(cells)), dict.fromkeys(reasons)
 
+def finished(cell, args): return (args.results/cell.path/"evaluation.json").exists()
+
 def show_plan(cells, reasons, args):
     total, unknown = 0., 0
     for c in cells:
-        done, minutes = (args.results/c.path/"evaluation.json").exists(), expected_minutes(c, args.results)
+        done, minutes = finished(c, args), expected_minutes(c, args.results)
         if not done: total, unknown = total + (minutes or 0), unknown + (minutes is None)
-        print(f"{'done   ' if done else 'to run ':<8}{str(c.path):<52}{'' if done else 'about ? min' if minutes is None else f'about {minutes:.0f} min'}")
+        print(f"{'done   ' if done else 'to run ':<8}{str(c.path):<56}{'' if done else 'about ? min' if minutes is None else f'about {minutes:.0f} min'}")
     for r in reasons: print(f"missing {r}")
-    left = sum(not (args.results/c.path/"evaluation.json").exists() for c in cells)
+    left = sum(not finished(c, args) for c in cells)
     print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
 
 def run_all(cells, args):
     "What is missing, each cell in a process of its own."
     from guided_opd.compare import Work, run_at_once
     run_at_once([Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps)
-                 for c in cells if not (args.results/c.path/"evaluation.json").exists()], args.jobs, "study")
+                 for c in cells if not finished(c, args)], args.jobs, "study")
 
 
 # --- tables and figures, from the files alone
@@ -184,7 +200,7 @@ def report(args):
             page.append(f"How long the roll-outs are that fail:\n\n![Turns of failed roll-outs by training step](img/study/{env}_{size}_failed.png)")
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if any(r["method"] in ABLATIONS for r in rows):
-            page += ["### Ablations", study_table(rows, ["opd", "guided", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
+            page += ["### Ablations", "All at the learning rate that is best for OPD; `cosine` is Guided-OPD at that rate, and what the others are measured against.", study_table(rows, ["opd", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
     if not any(r["method"] in ABLATIONS for rows in results.values() for r in rows): page += ["## Ablations", "None was run yet; they are run by " + command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]
     text = "\n\n".join(page) + "\n"
     (args.docs/"study.md").write_text(text, encoding="utf-8")
@@ -194,11 +210,12 @@ def report(args):
 def said_of_guided(rows):
     "What an interval of Guided-OPD's gain says, a sentence each for greedy and sampled."
     from guided_opd.compare import summarise_rows
-    out, n = [], len({q["seed"] for q in rows if q["method"] == "guided"} & {q["seed"] for q in rows if q["method"] == "opd"})
+    out, of = [], lambda method, decoding: {q["seed"]: q["success"] for q in rows if q["method"] == method and q["decoding"] == decoding}
     for r in summarise_rows(rows):
         if r["method"] == "guided" and r["success_gain_ci"]:
-            lo, hi = r["success_gain_ci"]
-            out.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %]. " + (f"The interval is clear of zero. That is less than it seems: it always is when all {n} seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons." if lo > 0 or hi < 0 else "The interval holds zero, so this does not settle it."))
+            (lo, hi), guided, opd = r["success_gain_ci"], of("guided", r["decoding"]), of("opd", r["decoding"])
+            n, ahead = len(both := guided.keys() & opd.keys()), sum(guided[s] > opd[s] for s in both)
+            out.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %], ahead in {ahead} of {n} seeds. " + (("The interval is clear of zero." + f" That is less than it seems: it always is when all seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons."*(ahead in (0, n))) if lo > 0 or hi < 0 else "The interval holds zero, so this does not settle it."))
     return out
 
 def draw(figures, folder, inks={"": None}): # colour of the text by what is put behind a picture's name; None leaves a grey that both themes bear
@@ -234,6 +251,7 @@ def main():
         show_plan(cells, reasons, args)
         if args.dry_run: return
         run_all(cells, args)
+        while args.tune and not all(finished(c, args) for c in plan(args)[0]): run_all(plan(args)[0], args)      # a best rate at the edge of those tried asks for another
     if not args.smoke: print(report(args))
 
 if __name__ == "__main__":

@@ -43,7 +43,10 @@ def test_the_learning_rate_is_the_one_tuned_best(tmp_path):
     for lr, x in (("0.002", .2), ("0.005", .3)):
         place = tmp_path/"alfworld"/"student"/"tuning"/f"opd-lr_{lr}"/"seed_0"; place.mkdir(parents=True)
         (place/"evaluation.json").write_text(json.dumps([dict(success=x), dict(success=x - .1)]))
+    assert reproduce.rates_to_try(tmp_path, "alfworld", "student", "opd") == (.002, .005, .01) and reproduce.rates_to_try(tmp_path, "alfworld", "student", "sft") == (.002, .005), "on from the better one"
     assert reproduce.tuned_lr(tmp_path, "alfworld", "student", "opd") == .005 and reproduce.tuned_lr(tmp_path, "alfworld", "student", "sft") is None
+    (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0").mkdir(parents=True); (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0/evaluation.json").write_text(json.dumps([dict(success=.2)]))
+    assert reproduce.rates_to_try(tmp_path, "alfworld", "student", "opd") == (.002, .005, .01), "the best lies between two that are worse"
     cell = lambda name: reproduce.config_of(reproduce.Cell("alfworld", "student", name, 7), tmp_path)
     assert (cell("opd").lr, cell("opd_k1").lr, cell("opd_k1").student_turns, cell("opd_k1").seed) == (.005, .005, "k1", 7)
     assert cell("tuning/guided-lr_0.002").lr == .002 and cell("tuning/guided-lr_0.002").method == "guided"
