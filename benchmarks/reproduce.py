@@ -11,7 +11,7 @@ RESULTS/ENV/SIZE/NAME/seed_N; a cell whose evaluation is there is done. A cell o
 free core (250 updates, then 256 unseen games greedy and sampled), so the 150 cells of the whole study take about a day of
 one core, if the other environments cost no more; a GPU is used where there is one.
 
-Simplified: pocket models instead of Qwen3, compact generated games; one learning rate is tuned per method, on one seed.
+Simplified: pocket models instead of Qwen3, compact generated games; rates are tuned on one seed.
 """
 import argparse, json, shutil, statistics, sys
 from itertools import product

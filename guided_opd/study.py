@@ -14,7 +14,7 @@ from .runfolder import read_jsonl
 
 # %% ../nbs/22_study.ipynb #8270a580
 ABLATIONS = {
-    "cosine": dict(), "linear": dict(guidance="linear"), "exponential": dict(guidance="exponential"), "staircase": dict(guidance="staircase"), "constant": dict(guidance="constant", beta_start=.4),
+    "cosine": dict(guidance="cosine"), "linear": dict(guidance="linear"), "exponential": dict(guidance="exponential"), "staircase": dict(guidance="staircase"), "constant": dict(guidance="constant", beta_start=.4),
     "adaptive": dict(guidance="adaptive", target_success=.5), "adaptive_drift": dict(guidance="adaptive", target_drift=.5),   # beyond the paper
     "doubt": dict(mixing="doubt"),                                                                                            # beyond the paper
     "trajectory": dict(mixing="trajectory"),
