@@ -23,8 +23,9 @@ from .trajectory import mean_se
 
 # %% ../nbs/20_compare.ipynb #4c864c31
 _SETTINGS = dict(steps=250, rollouts_per_step=16, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32)
-POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns), settings_of=own)   # `settings_of`: a method's own
-                   for env, turns, own in [("alfworld", 15, dict(guided=dict(lr=1e-2))), ("scienceworld", 10, dict(opd=dict(lr=2e-3))), ("webshop", 10, dict(guided=dict(lr=2e-3)))]}
+_RATES = dict(alfworld=dict(guided=1e-2, sft=2e-3, tcod_f2b=2e-3, tcod_b2f=2e-3), scienceworld=dict(opd=2e-3), webshop=dict(guided=2e-3))   # learning rates, where another is better
+POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns), settings_of={method: dict(lr=lr) for method, lr in _RATES[env].items()})   # `settings_of`: a method's own
+                   for env, turns in (("alfworld", 15), ("scienceworld", 10), ("webshop", 10))}
 
 
 # %% ../nbs/20_compare.ipynb #60eb618b
