@@ -75,7 +75,7 @@ def gain_figure(rows:list[dict],   # of one environment and size
     "Relative gain over OPD of every method that has one, with its paired 95 % interval and each seed's own gain."
     import plotly.graph_objects as go
     table = [r for r in summarise_rows(rows) if r[f"{k}_gain"] is not None]
-    names = list(dict.fromkeys(r["method"] for r in table))[::-1]
+    names = sorted(dict.fromkeys(r["method"] for r in table), key=ABLATIONS.__contains__)[::-1]      # methods above ablations
     fig = _figure(110 + 64*max(1, len(names)), xaxis=dict(title=f"{'success rate' if k == 'success' else 'Score'} relative to OPD, per cent", ticksuffix=" %"),
                   yaxis=dict(tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-.6, len(names) - .4], showgrid=False))
     fig.add_vline(x=0, line=dict(color=_GREY, width=1.5, dash="dot"))
