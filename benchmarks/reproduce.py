@@ -149,10 +149,10 @@ def show_plan(cells, reasons, args):
     print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
 
 def run_all(cells, args):
-    "What is missing, each cell in a process of its own."
+    "Each cell in a process of its own."
     from guided_opd.compare import Work, run_at_once
     run_at_once([Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps)
-                 for c in cells if not finished(c, args)], args.jobs, "study")
+                 for c in cells], args.jobs, "study")
 
 
 # --- tables and figures, from the files alone
@@ -209,11 +209,11 @@ def report(args):
 
 def said_of_guided(rows):
     "What an interval of Guided-OPD's gain says, a sentence each for greedy and sampled."
-    from guided_opd.compare import summarise_rows
-    out, of = [], lambda method, decoding: {q["seed"]: q["success"] for q in rows if q["method"] == method and q["decoding"] == decoding}
+    from guided_opd.compare import by_seed, summarise_rows
+    out = []
     for r in summarise_rows(rows):
         if r["method"] == "guided" and r["success_gain_ci"]:
-            (lo, hi), guided, opd = r["success_gain_ci"], of("guided", r["decoding"]), of("opd", r["decoding"])
+            (lo, hi), (guided, opd) = r["success_gain_ci"], (by_seed(rows, m, r["decoding"], "success") for m in ("guided", "opd"))
             n, ahead = len(both := guided.keys() & opd.keys()), sum(guided[s] > opd[s] for s in both)
             out.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %], ahead in {ahead} of {n} seeds. " + (("The interval is clear of zero." + f" That is less than it seems: it always is when all seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons."*(ahead in (0, n))) if lo > 0 or hi < 0 else "The interval holds zero, so this does not settle it."))
     return out
@@ -250,8 +250,7 @@ def main():
         cells, reasons = plan(args)
         show_plan(cells, reasons, args)
         if args.dry_run: return
-        run_all(cells, args)
-        while args.tune and not all(finished(c, args) for c in plan(args)[0]): run_all(plan(args)[0], args)      # a best rate at the edge of those tried asks for another
+        while left := [c for c in plan(args)[0] if not finished(c, args)]: run_all(left, args)      # a tuned rate at the edge of those tried asks for another
     if not args.smoke: print(report(args))
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'guided_opd.compare._logged': ('compare.html#_logged', 'guided_opd/compare.py'),
                                     'guided_opd.compare._updates': ('compare.html#_updates', 'guided_opd/compare.py'),
                                     'guided_opd.compare.bootstrap': ('compare.html#bootstrap', 'guided_opd/compare.py'),
+                                    'guided_opd.compare.by_seed': ('compare.html#by_seed', 'guided_opd/compare.py'),
                                     'guided_opd.compare.compare': ('compare.html#compare', 'guided_opd/compare.py'),
                                     'guided_opd.compare.evaluate_cell': ('compare.html#evaluate_cell', 'guided_opd/compare.py'),
                                     'guided_opd.compare.markdown_table': ('compare.html#markdown_table', 'guided_opd/compare.py'),

@@ -8,7 +8,7 @@ __all__ = ['ABLATIONS', 'read_results', 'read_metrics', 'average_rows', 'study_t
 # %% ../nbs/22_study.ipynb #d43d75b4
 import json
 from pathlib import Path
-from .compare import _gain, REFERENCES, summarise_rows
+from .compare import _gain, REFERENCES, by_seed, summarise_rows
 from .plots import _GREY, _figure
 from .runfolder import read_jsonl
 
@@ -82,8 +82,7 @@ def gain_figure(rows:list[dict],   # of one environment and size
     for decoding, shift, colour, symbol in (("greedy", .14, "#0072B2", "circle"), ("sampled", -.14, "#D55E00", "diamond")):
         of = [r for r in table if r["decoding"] == decoding]
         if not of: continue
-        seeds = lambda m: {r["seed"]: r[k] for r in rows if r["method"] == m and r["decoding"] == decoding}
-        dots = [(_gain(x, opd[s]), names.index(r["method"]) + 1.9*shift) for r in of for opd in [seeds("opd")] for s, x in seeds(r["method"]).items() if opd.get(s)]
+        dots = [(_gain(x, opd[s]), names.index(r["method"]) + 1.9*shift) for r in of for opd in [by_seed(rows, "opd", decoding, k)] for s, x in by_seed(rows, r["method"], decoding, k).items() if opd.get(s)]
         fig.add_trace(go.Scatter(x=[x for x, _ in dots], y=[y for _, y in dots], mode="markers", showlegend=False, marker=dict(color=colour, size=7, opacity=.7, symbol=symbol), hovertemplate="one seed: %{x:+.0f} %<extra></extra>"))
         ends = [r[f"{k}_gain_ci"] or [r[f"{k}_gain"]]*2 for r in of]
         fig.add_trace(go.Scatter(x=[r[f"{k}_gain"] for r in of], y=[names.index(r["method"]) + shift for r in of], name=decoding, mode="markers", marker=dict(color=colour, size=12, symbol=symbol, line=dict(color="white", width=1)),
