@@ -58,7 +58,7 @@ def config_of(cell, results, smoke=False):
     recipe = POCKET_SETTINGS[cell.env]
     own = dict(method=cell.tuned[0], lr=float(cell.tuned[1])) if cell.tuned else dict(dict(method="guided"), **ABLATIONS[cell.name]) if cell.name in ABLATIONS else dict(method=cell.name)
     rated = "opd" if cell.name in ABLATIONS else own["method"]
-    own = {**recipe["settings_of"].get(rated, {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, rated)) is None else dict(lr=lr)), **own}
+    own = {**recipe["settings_of"][cell.size].get(rated, {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, rated)) is None else dict(lr=lr)), **own}
     return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
 
 def missing(env, size):

@@ -58,7 +58,7 @@ games on ALFWorld's own engine. The student knows what an action looks like and 
 
 {"Two at a time, on two cores" if jobs > 1 else "One after the other"}: about {max(1, round(minutes))} minutes in all. Ctrl-C stops after the current step; the same command goes on from there.
 """, flush=True)
-    result = compare(partial(load_pocket, "student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes), settings, recipe["settings_of"], jobs)
+    result = compare(partial(load_pocket, "student_small"), load_pocket("teacher"), env, args.run, ["opd", "guided"], [0], env.tasks("test", args.episodes), settings, recipe["settings_of"]["student_small"], jobs)
     print("\n" + markdown_table(result["table"]))
     print("\nOne seed says little about which method is better; docs/results.md holds the comparison over seeds (guided-opd compare).")
     _show(write_report(args.run))
@@ -182,7 +182,7 @@ def compare(args):
         student, teacher = partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device)
         own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
         settings = {**recipe["settings"], **own}
-        settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].items()}
+        settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].get(args.student.removeprefix("pocket:"), {}).items()}
     result = compare(student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), settings, settings_of, args.jobs)
     print(markdown_table(result["table"]))
     _show(write_report(args.run), browser=False)
@@ -274,7 +274,7 @@ def _parser():
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of guided, opd, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),
-            flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's tuned one)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
+            flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's own, tuned for each pocket student)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
             flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"),
             flag("--jobs", type=int, default=1, help="trainings at once, each in a process of its own"))
     command(report, flag("run", type=Path, metavar="DIR", help="folder of a run or a comparison"), flag("--out", type=Path, metavar="FILE", help="where to write (DIR/report.html)"), flag("--open", action="store_true", help="open it in a browser"))
