@@ -29,13 +29,13 @@ ABLATIONS = {
 # %% ../nbs/22_study.ipynb #9b43c299
 def read_results(folder:Path # holds ENV/SIZE/NAME/seed_N
                 ) -> dict[tuple[str, str], list[dict]]:
-    "By environment and size: the rows of every finished cell, those of cold start and teacher first."
-    out = {}
+    "By environment and size: the rows of every finished cell; cold start and teacher first, then methods, then ablations."
+    out, order = {}, [*ABLATIONS]
     for protocol in sorted(Path(folder).glob("*/*/protocol.json")):
         place = protocol.parent
         reference = place/"reference.json"
         rows = json.loads(reference.read_text()) if reference.exists() else []
-        for path in sorted(place.glob("*/seed_*/evaluation.json")): rows += json.loads(path.read_text())
+        for path in sorted(place.glob("*/seed_*/evaluation.json"), key=lambda p: (order.index(n) if (n := p.parents[1].name) in order else -1, p)): rows += json.loads(path.read_text())
         if rows: out[place.parent.name, place.name] = rows
     return out
 
@@ -75,7 +75,7 @@ def gain_figure(rows:list[dict],   # of one environment and size
     "Relative gain over OPD of every method that has one, with its paired 95 % interval and each seed's own gain."
     import plotly.graph_objects as go
     table = [r for r in summarise_rows(rows) if r[f"{k}_gain"] is not None]
-    names = sorted(dict.fromkeys(r["method"] for r in table), key=ABLATIONS.__contains__)[::-1]      # methods above ablations
+    names = list(dict.fromkeys(r["method"] for r in table))[::-1]
     fig = _figure(110 + 64*max(1, len(names)), xaxis=dict(title=f"{'success rate' if k == 'success' else 'Score'} relative to OPD, per cent", ticksuffix=" %"),
                   yaxis=dict(tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-.6, len(names) - .4], showgrid=False))
     fig.add_vline(x=0, line=dict(color=_GREY, width=1.5, dash="dot"))
