@@ -8,10 +8,10 @@ Simplified: random weights and replies; every turn is the student's. Both sides 
 """
 import argparse, os
 import torch
-from talk import SHAPES, Talk, clock, prefix_rows, random_policy, where
+from talk import SHAPES, Talk, clock, packed_update, prefix_rows, random_policy, where
 from guided_opd.losses import STUDENT, guided_divergence
 from guided_opd.rollout import RolloutMixer
-from guided_opd.scoring import batches, collate, divergence, rows
+from guided_opd.scoring import rows
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--device", default="cpu"); p.add_argument("--shape", default="small", choices=SHAPES); p.add_argument("--teacher", choices=SHAPES); p.add_argument("--episodes", type=int, default=3)
@@ -24,14 +24,6 @@ make = lambda shape, seed: random_policy(shape, seed=seed, device=args.device, d
 student, teacher = make(args.shape, 0), make(args.teacher or args.shape, 1)
 student.model.train(); student.model.gradient_checkpointing_enable() if args.device.startswith("cuda") else None
 
-def packed(ts, n):
-    loss = 0
-    for part in batches(rows(ts), args.max_tokens):
-        batch = collate(part)
-        out = divergence(student, teacher, batch, weights=torch.full((sum(batch.lengths),), 1/n))
-        out.loss.backward(); loss += out.loss.item()
-    return loss
-
 def padded(parts, limit):
     batch = []
     for r in sorted(parts, key=lambda r: len(r.ids)):
@@ -39,8 +31,8 @@ def padded(parts, limit):
         batch.append(r)
     yield batch
 
-def per_turn(ts, n):
-    loss = 0
+def per_turn(ts):
+    loss, n = 0, sum(t.tokens() for t in ts)
     for part in padded(prefix_rows(ts), args.max_tokens):
         T = max(len(r.ids) for r in part)
         ids, actors = torch.zeros(len(part), T, dtype=torch.long), torch.zeros(len(part), T, dtype=torch.long)
@@ -58,10 +50,10 @@ for turns in args.turns:
     env = Talk(turns, args.observation)
     ts = RolloutMixer(student, None, env, batch_size=args.episodes)(env.tasks("train", args.episodes))
     student.reset()
-    n, result = sum(t.tokens() for t in ts), []
-    for name, f, parts in (("one row per turn", per_turn, prefix_rows(ts)), ("packed trajectories", packed, rows(ts))):
-        if turns == args.turns[0]: f(ts[:1], n)
+    result = []
+    for name, f, parts in (("one row per turn", per_turn, prefix_rows(ts)), ("packed trajectories", lambda ts: packed_update(student, teacher, rows(ts), args.max_tokens), rows(ts))):
+        if turns == args.turns[0]: f(ts[:1])
         student.model.zero_grad()
-        seconds, loss = clock(lambda: f(ts, n), args.device)
+        seconds, loss = clock(lambda: f(ts), args.device)
         result.append(seconds)
         print(f"| {turns} | {len(ts[0].ids())} | {name} | {sum(len(r.ids) for r in parts)} | {seconds:.2f} | {result[0]/seconds:.1f}× | {loss:.4f} |", flush=True)

@@ -7,7 +7,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from guided_opd.chat import word_tokenizer
 from guided_opd.policy import HFPolicy
-from guided_opd.scoring import Row
+from guided_opd.scoring import Row, batches, collate, divergence
 
 #        hidden, layers, heads, kv heads, head dim, mlp, vocabulary
 SHAPES = dict(small=(128, 3, 4, 2, 32, 384, 4000), medium=(256, 6, 8, 4, 32, 768, 16000), **{"qwen3-0.6b": (1024, 28, 16, 8, 128, 3072, 151936), "qwen3-1.7b": (2048, 28, 16, 8, 128, 6144, 151936), "qwen3-4b": (2560, 36, 32, 8, 128, 9728, 151936)})
@@ -51,6 +51,15 @@ def prefix_rows(trajectories):
             ids = ids + turn.prompt_ids + turn.reply_ids
             out.append(Row(ids, [(turn, start, len(ids))]))
     return out
+
+def packed_update(student, teacher, rows, max_tokens):
+    "Forward and backward of `rows` packed end to end, each reply token counting alike; returns the loss."
+    loss, n = 0, sum(len(turn.reply_ids) for r in rows for turn, *_ in r.replies)
+    for part in batches(rows, max_tokens):
+        batch = collate(part)
+        out = divergence(student, teacher, batch, weights=torch.full((sum(batch.lengths),), 1/n))
+        out.loss.backward(); loss += out.loss.item()
+    return loss
 
 def clock(f, device, repeats=1):
     "Best time of `f`, seconds, and what it returned."

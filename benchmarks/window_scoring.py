@@ -8,13 +8,13 @@ prompts (`--protocol paper`) observations and lists of actions fill the prompts,
 """
 import argparse, os
 import torch
-from talk import clock, where
+from talk import clock, packed_update, where
 import guided_opd.policy as policy
 from guided_opd.envs.base import make_env
 from guided_opd.pocket import load_pocket
 from guided_opd.protocol import PROTOCOLS, protocol
 from guided_opd.rollout import RolloutMixer
-from guided_opd.scoring import batches, collate, divergence, rows
+from guided_opd.scoring import rows
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--protocol", default="transcript", choices=PROTOCOLS); p.add_argument("--episodes", type=int, default=16); p.add_argument("--max-turns", type=int, default=10); p.add_argument("--max-tokens", type=int, default=16384)
@@ -32,18 +32,11 @@ for name in ("alfworld", "scienceworld", "webshop"):
     student.reset(); student.model.train()
     seen, result = [], []
     student.lm.model.register_forward_pre_hook(lambda m, a, kw: seen.append(kw["input_ids"].numel()), with_kwargs=True)
-    def update(rs):
-        loss, n = 0, sum(len(t.reply_ids) for r in rs for t, *_ in r.replies)
-        for part in batches(rs, args.max_tokens):
-            batch = collate(part)
-            out = divergence(student, teacher, batch, weights=torch.full((sum(batch.lengths),), 1/n))
-            out.loss.backward(); loss += out.loss.item()
-        return loss
     for i, r in enumerate(whole := rows(ts)): r.episode = i                # sorted by length alone
     for way, turns, function in (("every prompt whole", whole, lambda sequences: None), ("common beginning once", rows(ts), share)):
         policy.share_prefixes = function
-        update(turns[:2]); seen.clear(); student.model.zero_grad()
-        seconds, loss = clock(lambda: update(turns), "cpu")
+        packed_update(student, teacher, turns[:2], args.max_tokens); seen.clear(); student.model.zero_grad()
+        seconds, loss = clock(lambda: packed_update(student, teacher, turns, args.max_tokens), "cpu")
         result.append(seconds)
         print(f"| {name} | {sum(len(t.prompt_ids) for r in turns for t, *_ in r.replies)/len(turns):.0f} | {way} | {sum(seen)} | {seconds:.2f} | {result[0]/seconds:.1f}× | {loss:.4f} |", flush=True)
     policy.share_prefixes = share
