@@ -26,8 +26,8 @@ _SETTINGS = dict(steps=250, rollouts_per_step=16, optimiser="muon", lr=5e-3, war
 _RATES = {                        # learning rates, where another is better
     ("alfworld", "student_small"): dict(guided=1e-2, sft=2e-3, tcod_f2b=2e-3, tcod_b2f=2e-3),
     ("alfworld", "student"): dict(opd=2e-3, sft=2e-3, tcod_f2b=2e-3, tcod_b2f=2e-3),      # sft and tcod as for the small one
-    ("scienceworld", "student_small"): dict(opd=2e-3), ("scienceworld", "student"): dict(opd=2e-3),     # the larger student's not tuned
-    ("webshop", "student_small"): dict(guided=2e-3), ("webshop", "student"): dict(guided=2e-3)}         # the larger student's not tuned
+    ("scienceworld", "student_small"): dict(opd=2e-3, guided=1e-2), ("webshop", "student_small"): dict(guided=2e-3),
+    ("scienceworld", "student"): dict(opd=2e-3), ("webshop", "student"): dict(guided=2e-3)}                            # not tuned
 POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns),
                              settings_of={student: {method: dict(lr=lr) for method, lr in rates.items()} for (e, student), rates in _RATES.items() if e == env})   # a method's own, by pocket student
                    for env, turns in (("alfworld", 15), ("scienceworld", 10), ("webshop", 10))}

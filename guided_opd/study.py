@@ -77,7 +77,7 @@ def gain_figure(rows:list[dict],   # of one environment and size
     table = [r for r in summarise_rows(rows) if r[f"{k}_gain"] is not None]
     names = list(dict.fromkeys(r["method"] for r in table))[::-1]
     fig = _figure(110 + 64*max(1, len(names)), xaxis=dict(title=f"{'success rate' if k == 'success' else 'Score'} relative to OPD, per cent", ticksuffix=" %"),
-                  yaxis=dict(tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-.6, len(names) - .4], showgrid=False))
+                  yaxis=dict(tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[-.6, len(names) - .4], showgrid=False, zeroline=False))
     fig.add_vline(x=0, line=dict(color=_GREY, width=1.5, dash="dot"))
     for decoding, shift, colour, symbol in (("greedy", .14, "#0072B2", "circle"), ("sampled", -.14, "#D55E00", "diamond")):
         of = [r for r in table if r["decoding"] == decoding]
