@@ -182,7 +182,7 @@ def compare(args):
         student, teacher = partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device)
         own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
         settings = {**recipe["settings"], **own}
-        settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].get(args.student.removeprefix("pocket:"), {}).items()}
+        settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].get(args.student.partition("pocket:")[2], {}).items()}
     result = compare(student, teacher, env, args.run, args.methods, list(range(args.seeds)), env.tasks("test", args.episodes), settings, settings_of, args.jobs)
     print(markdown_table(result["table"]))
     _show(write_report(args.run), browser=False)
