@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce.py --dry-run          which cells there are, which are done, how long the others take
     python benchmarks/reproduce.py --jobs 2           run what is missing, two cells at once; Ctrl-C saves, the same command goes on
-    python benchmarks/reproduce.py --tune             learning rates first, on validation tasks: every method tries the same two, then on from the better one until it lies between two that are worse
+    python benchmarks/reproduce.py --tune             learning rates first, on validation tasks: every method tries the same two, then on from the better one until it lies between two that are worse; --seeds 3 gives the two best rates two more trainings
     python benchmarks/reproduce.py --ablations        also the named ablations (guided_opd.study.ABLATIONS)
     python benchmarks/reproduce.py --tables-only      tables, figures and docs/study.md anew from the result files, in seconds
 
@@ -11,7 +11,7 @@ RESULTS/ENV/SIZE/NAME/seed_N; a cell whose evaluation is there is done. A cell o
 free core (250 updates, then 256 unseen games greedy and sampled), so the 150 cells of the whole study take about a day of
 one core, if the other environments cost no more; a GPU is used where there is one.
 
-Simplified: pocket models instead of Qwen3, compact generated games; rates are tuned on one seed.
+Simplified: pocket models instead of Qwen3, compact generated games; rates are tuned on one seed, or few.
 """
 import argparse, json, shutil, statistics, sys
 from itertools import product
@@ -34,9 +34,10 @@ class Cell:
     def tuned(self): return self.name.partition("/")[2].rpartition("-lr_")[::2] if self.name.startswith("tuning/") else None   # method, rate
 
 def tried_rates(results, env, size, method):
-    "Success on validation tasks, the mean of both decodings, by learning rate, from the lowest to the highest."
-    found = (results/env/size/"tuning").glob(f"{method}-lr_*/seed_0/evaluation.json")
-    return dict(sorted((float(p.parents[1].name.rpartition("_")[2]), statistics.mean(r["success"] for r in json.loads(p.read_text()))) for p in found))
+    "Success on validation tasks, the mean of both decodings and of the seeds there are, by learning rate, from the lowest to the highest."
+    mean = lambda place: statistics.mean(r["success"] for p in place.glob("seed_*/evaluation.json") for r in json.loads(p.read_text()))
+    found = {p.parents[1] for p in (results/env/size/"tuning").glob(f"{method}-lr_*/seed_0/evaluation.json")}
+    return dict(sorted((float(place.name.rpartition("_")[2]), mean(place)) for place in found))
 
 def tuned_lr(results, env, size, method):
     "The learning rate with the highest success on validation tasks; None when this method was not tuned."
@@ -49,6 +50,12 @@ def rates_to_try(results, env, size, method):
     if not set(FIRST_RATES) <= set(tried): return FIRST_RATES
     best = RATES.index(max(tried, key=tried.get))
     return tuple(lr for i, lr in enumerate(RATES) if lr in tried or abs(i - best) == 1)
+
+def tuning_cells(results, env, size, method, seeds):
+    "Trainings that choose a learning rate: one with each of `rates_to_try`, and when those are done, further seeds of the two best rates."
+    tried, rates = tried_rates(results, env, size, method), rates_to_try(results, env, size, method)
+    best = sorted(tried, key=tried.get)[-2:] if set(rates) <= set(tried) else ()
+    return [Cell(env, size, f"tuning/{method}-lr_{lr:g}", seed) for seed in range(seeds) for lr in (best if seed else rates)]
 
 def config_of(cell, results, smoke=False):
     "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation's is OPD's."
@@ -91,6 +98,13 @@ def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
         tokenizer.save_pretrained(folder/"teacher"); model.to(torch.bfloat16).save_pretrained(folder/"teacher")
     return load_pocket("teacher", env, folder)
 
+def take_from_tuning(cell, results, work, smoke=False):
+    "The same training may have been done to choose its learning rate; then only the evaluation is another."
+    config = config_of(cell, results, smoke)
+    twin = replace(cell, name=f"tuning/{config.method}-lr_{config.lr:g}")
+    if cell.name in METHODS and (work/twin.path/"evaluation.json").exists() and config_of(twin, results, smoke) == config:
+        shutil.copytree(work/twin.path, work/cell.path, ignore=shutil.ignore_patterns("evaluation.json", "log.txt"), dirs_exist_ok=True)
+
 def run(cell, results, work, smoke=False):
     "Train, evaluate, keep the small files."
     import torch
@@ -105,8 +119,9 @@ def run(cell, results, work, smoke=False):
     teacher = weak_teacher(cell.env, work) if "weak_teacher" in cell.name else model("teacher")
     open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
     if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config_of(cell, results, smoke))
-    tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
-    rows = run_cell(lambda: model(cell.size), teacher, env, work/cell.path, tasks, config_of(cell, results, smoke), cell.name)
+    tasks, config = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test, config_of(cell, results, smoke)
+    take_from_tuning(cell, results, work, smoke)
+    rows = run_cell(lambda: model(cell.size), teacher, env, work/cell.path, tasks, config, cell.name)
     keep(work/cell.path, results/cell.path, rows)
 
 def keep(run, place, rows):
@@ -131,7 +146,7 @@ def plan(args):
         for size in args.sizes:
             if why := missing(env, size): reasons.append(why)
             else: places.append((env, size))
-    if args.tune: return [Cell(e, s, f"tuning/{m}-lr_{lr:g}", 0) for e, s in places for m in args.methods if m in METHODS for lr in rates_to_try(args.results, e, s, m)], dict.fromkeys(reasons)
+    if args.tune: return [c for e, s in places for m in args.methods if m in METHODS for c in tuning_cells(args.results, e, s, m, args.seeds)], dict.fromkeys(reasons)
     cells = [Cell(e, s, m, seed) for e, s in places for seed in range(args.seeds) for m in args.methods]
     if args.ablations: cells += [Cell("alfworld", "student_small", a, seed) for seed in range(args.seeds) for a in ABLATIONS if ("alfworld", "student_small") in places]
     return list(dict.fromkeys(cells)), dict.fromkeys(reasons)
@@ -239,12 +254,13 @@ def main():
     listed = lambda s: s.split(",")
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--envs", type=listed, default=ENVS, metavar="A,B"); p.add_argument("--sizes", type=listed, default=SIZES, metavar="A,B", help=f"of {', '.join(SIZES)}")
-    p.add_argument("--methods", type=listed, default=METHODS, metavar="A,B", help="methods or ablations"); p.add_argument("--seeds", type=int, default=5, help="trainings of each")
+    p.add_argument("--methods", type=listed, default=METHODS, metavar="A,B", help="methods or ablations"); p.add_argument("--seeds", type=int, help="trainings of each; 5 unless it is said, with --tune 1")
     p.add_argument("--ablations", action="store_true", help="also every ablation, on ALFWorld with the small student"); p.add_argument("--tune", action="store_true", help="run the trainings that choose learning rates")
     p.add_argument("--jobs", type=int, default=1, help="cells at once, each with one thread on a CPU"); p.add_argument("--dry-run", action="store_true", help="list the cells only"); p.add_argument("--tables-only", action="store_true", help="run nothing; write tables and figures")
     p.add_argument("--results", type=Path, default=HERE/"results", metavar="DIR"); p.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR"); p.add_argument("--docs", type=Path, default=HERE.parent/"docs", metavar="DIR")
     p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)")
     args = p.parse_args()
+    args.seeds = args.seeds or (1 if args.tune else 5)
     if args.smoke and args.results == HERE/"results": sys.exit("--smoke makes results that mean nothing: give --results and --work other folders.")
     if not args.tables_only:
         cells, reasons = plan(args)

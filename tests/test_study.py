@@ -1,5 +1,5 @@
 "The study's script: cells are kept small and done once; the page says what the files say."
-import importlib.util, json, subprocess, sys
+import importlib.util, json, shutil, subprocess, sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +33,16 @@ def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
     again = run("--dry-run")
     assert again.returncode == 0 and "1 of 1 cells are done" in again.stdout and before == {p: p.stat().st_mtime_ns for p in cell.iterdir()}
 
+def test_what_was_trained_to_choose_the_rate_is_not_trained_again(tmp_path):
+    base = ["--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "opd", "--seeds", "1", "--results", tmp_path/"results", "--work", tmp_path/"work"]
+    for more in (["--tune"], []): subprocess.run([sys.executable, SCRIPT, *base, *more], check=True, capture_output=True, text=True, cwd=ROOT)
+    place = tmp_path/"results"/"alfworld"/"student_small"
+    lr = reproduce.tuned_lr(tmp_path/"results", "alfworld", "student_small", "opd")
+    metrics = [(place/name/"seed_0"/"metrics.jsonl").read_text() for name in ("opd", f"tuning/opd-lr_{lr:g}")]
+    rows = [json.loads((place/name/"seed_0"/"evaluation.json").read_text()) for name in ("opd", f"tuning/opd-lr_{lr:g}")]
+    assert metrics[0] == metrics[1], "the seconds of each update are those of the training that was done"
+    assert [[r["method"] for r in rs] for rs in rows] == [["opd"]*2, [f"tuning/opd-lr_{lr:g}"]*2]
+
 def test_what_cannot_be_run_is_said_in_a_line(monkeypatch):
     for args, why in ((("--methods", "magic", "--dry-run"), "There is no method or ablation 'magic'"), (("--envs", "chess", "--dry-run"), "There is no environment 'chess'"), (("--smoke",), "--results and --work other folders")):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", *args])
@@ -47,6 +57,11 @@ def test_the_learning_rate_is_the_one_tuned_best(tmp_path):
     assert reproduce.tuned_lr(tmp_path, "alfworld", "student", "opd") == .005 and reproduce.tuned_lr(tmp_path, "alfworld", "student", "sft") is None
     (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0").mkdir(parents=True); (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0/evaluation.json").write_text(json.dumps([dict(success=.2)]))
     assert reproduce.rates_to_try(tmp_path, "alfworld", "student", "opd") == (.002, .005, .01), "the best lies between two that are worse"
+    names = lambda seeds: [(c.name.rpartition("_")[2], c.seed) for c in reproduce.tuning_cells(tmp_path, "alfworld", "student", "opd", seeds)]
+    assert names(1) == [("0.002", 0), ("0.005", 0), ("0.01", 0)] and names(2)[3:] == [("0.01", 1), ("0.005", 1)], "further seeds for the two best rates"
+    (tmp_path/"alfworld/student/tuning/opd-lr_0.005/seed_1").mkdir(); (tmp_path/"alfworld/student/tuning/opd-lr_0.005/seed_1/evaluation.json").write_text(json.dumps([dict(success=.01)]))
+    assert reproduce.tuned_lr(tmp_path, "alfworld", "student", "opd") == .01, "the mean over seeds decides"
+    shutil.rmtree(tmp_path/"alfworld/student/tuning/opd-lr_0.005/seed_1")
     cell = lambda name: reproduce.config_of(reproduce.Cell("alfworld", "student", name, 7), tmp_path)
     assert (cell("opd").lr, cell("opd_k1").lr, cell("opd_k1").student_turns, cell("opd_k1").seed) == (.005, .005, "k1", 7)
     assert (cell("guided").lr, cell("cosine").lr, cell("cosine").guidance) == (.005, .005, "cosine"), "an ablation takes OPD's rate"
