@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+from .chat import check_same_tokenizer
 from .evaluate import evaluate
 from .protocol import protocol
 from .trainer import GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
@@ -185,7 +186,9 @@ def open_comparison(folder:Path, env, test_tasks:list[str], settings:dict, setti
 def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list[str], config:GuidedOPDConfig) -> list[dict]:
     "Rows of the cold start and of the teacher, prompted as `config` says, from disk when they were played before."
     if not (path := folder/"reference.json").exists():
-        write_json(path, [r for name, p in (("cold start", make_student()), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, replace(config, seed=0), method=name, seed=0)])
+        student = make_student()
+        check_same_tokenizer(student.tokenizer, teacher.tokenizer)      # before anything is played
+        write_json(path, [r for name, p in (("cold start", student), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, replace(config, seed=0), method=name, seed=0)])
     return json.loads(path.read_text())
 
 def compare(make_student:Callable,    # called with no argument; gives a fresh cold-started student

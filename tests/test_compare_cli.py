@@ -189,6 +189,19 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}
 
 
+def test_only_a_pocket_student_takes_the_rates_that_were_tuned_for_it(tmp_path):
+    from guided_opd.compare import POCKET_SETTINGS
+    from guided_opd.pocket import POCKET_MODELS
+    for i, (student, own) in enumerate((("pocket:student", POCKET_SETTINGS["alfworld"]["settings_of"]["student"]), (POCKET_MODELS/"alfworld"/"student", {}))):
+        run = tmp_path/str(i)
+        code, said = command(tmp_path, "compare", "--student", student, "--methods", "opd", "--seeds", 1, "--steps", 1, "--rollouts-per-step", 1, "--episodes", 1, "--run", run)
+        assert code == 0, said
+        assert json.loads((run/"protocol.json").read_text())["settings_of"] == own and read_jsonl(run/"opd"/"seed_0"/"metrics.jsonl")
+
+def test_another_tokenizer_is_seen_before_anything_is_played(tmp_path, models):
+    code, said = command(tmp_path, "compare", "--student", models/"student", "--teacher", "pocket:teacher", "--run", tmp_path/"run")
+    assert code == 1 and "different tokenizers" in said.splitlines()[-1] and "test, greedy" not in said, said
+
 def test_pocket_models_play_what_they_were_made_for(models):
     pytest.importorskip("scienceworld")
     from guided_opd.cli import _env, _parser
