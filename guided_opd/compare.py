@@ -118,7 +118,8 @@ def markdown_table(table:list[dict] # of `summarise_rows`
 # %% ../nbs/20_compare.ipynb #7d0c41e1
 def _logged(log, threads, f, args):
     "In a new process: `f(*args)` with its output in a file."
-    os.setpgrp()                                        # Ctrl-C comes from the parent alone
+    os.setpgrp()                                        # Ctrl-C comes from the parent alone,
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # and is heeded even where the parent, run in the background, does not
     threading.Thread(target=lambda: (parent_process().join(), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()    # a parent that was killed takes us along, after a save
     torch.set_num_threads(threads)
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import torch
 from helpers import Child, Corridor, policy
 
 from guided_opd.cli import main
-from guided_opd.compare import compare, markdown_table, summarise_rows
+from guided_opd.compare import Work, compare, markdown_table, run_at_once, summarise_rows
 from guided_opd.pocket import pocket_tokenizer
 from guided_opd.trainer import checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
@@ -75,6 +75,23 @@ def test_cells_at_once_save_when_they_are_stopped(tmp_path):
     assert child.wait() == 130
     assert "opd, seed 0 and guided, seed 0: each finishes its step and saves." in child.text
     assert all(checkpoints(l.parent) for l in logs)
+
+def _say_who_and_sleep(path): path.write_text(str(os.getpid())); time.sleep(300)
+
+def test_work_ends_with_a_parent_that_is_killed(tmp_path):
+    def background(): signal.signal(signal.SIGINT, signal.SIG_IGN); run_at_once([Work("asleep", tmp_path/"log.txt", _say_who_and_sleep, (tmp_path/"pid",))], 1)
+    parent = Child(background, tmp_path/"said")
+    def wait_until(done):
+        end = time.monotonic() + 60
+        while not done(): assert time.monotonic() < end, parent.text; time.sleep(.1)
+    wait_until(lambda: (tmp_path/"pid").exists() and (tmp_path/"pid").read_text())
+    pid = int((tmp_path/"pid").read_text())
+    parent.kill(); parent.wait()
+    def gone():
+        try: os.kill(pid, 0)
+        except ProcessLookupError: return True
+        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z"
+    wait_until(gone)
 
 def test_settings_of_a_method_reach_only_that_method(tmp_path):
     rows = run(tmp_path, seeds=[0], settings_of=dict(guided=dict(lr=.25)))["rows"]
