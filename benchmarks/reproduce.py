@@ -33,6 +33,8 @@ class Cell:
     @property
     def tuned(self): return self.name.partition("/")[2].rpartition("-lr_")[::2] if self.name.startswith("tuning/") else None   # method, rate
 
+def tuning_name(method, lr): return f"tuning/{method}-lr_{lr:g}"
+
 def tried_rates(results, env, size, method):
     "Success on validation tasks, the mean of both decodings and of the seeds there are, by learning rate, from the lowest to the highest."
     mean = lambda place: statistics.mean(r["success"] for p in place.glob("seed_*/evaluation.json") for r in json.loads(p.read_text()))
@@ -55,7 +57,7 @@ def tuning_cells(results, env, size, method, seeds):
     "Trainings that choose a learning rate: one with each of `rates_to_try`, and when those are done, further seeds of the two best rates."
     tried, rates = tried_rates(results, env, size, method), rates_to_try(results, env, size, method)
     best = sorted(tried, key=tried.get)[-2:] if set(rates) <= set(tried) else ()
-    return [Cell(env, size, f"tuning/{method}-lr_{lr:g}", seed) for seed in range(seeds) for lr in (best if seed else rates)]
+    return [Cell(env, size, tuning_name(method, lr), seed) for seed in range(seeds) for lr in (best if seed else rates)]
 
 def config_of(cell, results, smoke=False):
     "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation's is OPD's."
@@ -98,12 +100,11 @@ def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
         tokenizer.save_pretrained(folder/"teacher"); model.to(torch.bfloat16).save_pretrained(folder/"teacher")
     return load_pocket("teacher", env, folder)
 
-def take_from_tuning(cell, results, work, smoke=False):
+def take_from_tuning(cell, config, work):
     "The same training may have been done to choose its learning rate; then only the evaluation is another."
-    config = config_of(cell, results, smoke)
-    twin = replace(cell, name=f"tuning/{config.method}-lr_{config.lr:g}")
-    if cell.name in METHODS and (work/twin.path/"evaluation.json").exists() and config_of(twin, results, smoke) == config:
-        shutil.copytree(work/twin.path, work/cell.path, ignore=shutil.ignore_patterns("evaluation.json", "log.txt"), dirs_exist_ok=True)
+    twin = work/replace(cell, name=tuning_name(config.method, config.lr)).path
+    if cell.name in METHODS and (twin/"evaluation.json").exists():
+        shutil.copytree(twin, work/cell.path, ignore=shutil.ignore_patterns("evaluation.json", "log.txt"), dirs_exist_ok=True)
 
 def run(cell, results, work, smoke=False):
     "Train, evaluate, keep the small files."
@@ -114,13 +115,13 @@ def run(cell, results, work, smoke=False):
     if not torch.cuda.is_available(): torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     env, model = make_env(cell.env, **POCKET[cell.env].settings), lambda which: load_pocket(which, cell.env, device=device)
-    n = 2 if smoke else None
+    n, config = 2 if smoke else None, config_of(cell, results, smoke)
     test = env.tasks("test", n or EPISODES)
     teacher = weak_teacher(cell.env, work) if "weak_teacher" in cell.name else model("teacher")
     open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
-    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config_of(cell, results, smoke))
-    tasks, config = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test, config_of(cell, results, smoke)
-    take_from_tuning(cell, results, work, smoke)
+    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config)
+    tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
+    take_from_tuning(cell, config, work)
     rows = run_cell(lambda: model(cell.size), teacher, env, work/cell.path, tasks, config, cell.name)
     keep(work/cell.path, results/cell.path, rows)
 
@@ -260,7 +261,7 @@ def main():
     p.add_argument("--results", type=Path, default=HERE/"results", metavar="DIR"); p.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR"); p.add_argument("--docs", type=Path, default=HERE.parent/"docs", metavar="DIR")
     p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)")
     args = p.parse_args()
-    args.seeds = args.seeds or (1 if args.tune else 5)
+    if args.seeds is None: args.seeds = 1 if args.tune else 5
     if args.smoke and args.results == HERE/"results": sys.exit("--smoke makes results that mean nothing: give --results and --work other folders.")
     if not args.tables_only:
         cells, reasons = plan(args)
