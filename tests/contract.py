@@ -22,12 +22,15 @@ def load(lora=0, **settings):
     settings = dict(dict(max_new_tokens=5), **settings)
     if kind == "unsloth":
         from guided_opd.unsloth import UnslothPolicy
-        return UnslothPolicy.from_pretrained(folder, lora_rank=lora, max_context=1024, **settings)
+        return UnslothPolicy.from_pretrained(folder, lora_rank=lora, four_bit=False, dtype=torch.float32, max_context=1024, **settings)
     cls = HFPolicy
     if kind == "vllm": from guided_opd.vllm import VLLMPolicy as cls
     p = cls.from_pretrained(folder, dtype=torch.float32, max_context=1024, **settings)
     p.cache_gib = CACHE
     return p.add_lora(lora) if lora else p
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+def policy(*args, _make=policy, **kw): p = _make(*args, **kw); p.model.to(device); p.reset(); return p
 
 plain = policy(0, eos=None, max_new_tokens=5, max_context=1024, head_dim=32)     # transformers as it is
 plain.model.save_pretrained(folder); TOK.save_pretrained(folder)
@@ -49,7 +52,7 @@ a, b = (RolloutMixer(p, teacher, ENV, beta=.3, batch_size=3, seed=1)(tasks) for 
 assert replies(a) == replies(b) != replies(RolloutMixer(p, teacher, ENV, beta=.3, batch_size=3, seed=2)(tasks)), "one seed, one result"
 p.temperature = 0
 turn = RolloutMixer(p, None, ENV, batch_size=3)(tasks[:1])[0].turns[0]
-ids = torch.tensor([turn.prompt_ids])
+ids = torch.tensor([turn.prompt_ids], device=device)
 p.training(False)
 out = p.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=5)[0, ids.shape[1]:].tolist()
 assert out[:len(turn.reply_ids)] == turn.reply_ids, "the same tokens as its own generate"
@@ -79,7 +82,7 @@ losses = [json.loads(l)["loss"] for l in (folder/"a"/"metrics.jsonl").read_text(
 assert losses[-1] < losses[0], losses
 from peft import PeftModel
 reloaded = PeftModel.from_pretrained(policy(0, eos=None, head_dim=32).model, checkpoints(folder/"a")[-1]/"student")
-ids = torch.arange(24).view(2, 12) + 5
+ids = torch.arange(24, device=device).view(2, 12) + 5
 with torch.no_grad(): torch.testing.assert_close(reloaded(ids).logits, whole.student.head(whole.student.hidden(ids)), atol=1e-4, rtol=1e-3)
 
 # vLLM's own: it samples with the weights of now, adapters and whole models

@@ -36,7 +36,9 @@ def plain_logprobs(p, t):
 @pytest.mark.parametrize("kind", ["transcript", "window"])
 @pytest.mark.parametrize("batch_size", [1, 5])
 @pytest.mark.parametrize("world", ["corridor", "alfworld"])
-def test_a_cached_turn_equals_a_plain_forward(pair, alfworld, kind, batch_size, world):
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_cached_turn_equals_a_plain_forward(pair, alfworld, kind, batch_size, world, in_place, monkeypatch):
+    monkeypatch.setattr(HFPolicy, "steps_in_place", in_place)       # True is what a GPU does, where it is captured as a graph as well
     env, tasks = (ENV, TASKS) if world == "corridor" else (alfworld, alfworld.tasks("train", 6))
     student, teacher = pair
     ts = RolloutMixer(student, teacher, env, beta=.5, chat=Chat(TOK, kind, window=1, instructions="Go."), batch_size=batch_size, seed=3)(tasks)

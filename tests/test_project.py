@@ -17,7 +17,7 @@ CODE = sorted(p for p in PACKAGE.rglob("*.py") if not p.name.startswith("_"))
 FLOORS = """
 trajectory schedule kernels losses
 envs.base envs.* envs chat protocol
-attention policy mixing remote unsloth vllm
+attention cache policy mixing remote unsloth vllm
 rollout
 scoring drift evaluate optimiser replay
 runfolder ranks trainer plan presets

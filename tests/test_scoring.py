@@ -71,13 +71,15 @@ def test_rows_are_batched_once_each_within_the_limit(trajectories):
 def test_packed_sequences_do_not_see_each_other_and_gradients_agree(trajectories, attention, checkpointing):
     "Values and gradients of a packed row are those of its sequences one by one, whatever the attention and with gradient checkpointing."
     if attention == "flex_attention" and not torch.cuda.is_available(): pytest.skip("needs a GPU: FlexAttention has no gradient on a CPU")
+    device = "cuda" if attention == "flex_attention" else "cpu"
+    teacher = type(TEACHER_LM)(copy.deepcopy(TEACHER_LM.model).to(device), TOK, "teacher")
     all_rows = rows(trajectories)
     def run(parts):
         lm = policy(0)
-        lm.model.set_attn_implementation(attention); lm = type(lm)(lm.model.train(), TOK)
+        lm.model.set_attn_implementation(attention); lm = type(lm)(lm.model.train().to(device), TOK)
         assert lm.packs == (attention != "eager")
         if checkpointing: lm.model.gradient_checkpointing_enable()
-        out = [divergence(lm, TEACHER_LM, collate(p)) for p in parts]
+        out = [divergence(lm, teacher, collate(p)) for p in parts]
         sum(o.values_N.sum() for o in out).backward()
         return torch.cat([o.values_N for o in out]).detach(), [p.grad for p in lm.model.parameters()]
     (values, grads), (one, grads_one) = run([all_rows]), run([[r] for r in all_rows])
