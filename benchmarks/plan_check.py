@@ -6,7 +6,7 @@ in episodes of about the preset's lengths (the plan is made for the lengths that
 
     python benchmarks/plan_check.py                                       # t4-qwen3-0.6b on whatever GPU is there; writes 9 GB of weights
     python benchmarks/plan_check.py --by hf                               # the same without Unsloth
-    python benchmarks/plan_check.py --student small --teacher medium      # small models, to try the script
+    python benchmarks/plan_check.py --student small --teacher medium --bits 32 --by hf      # small models, to try the script
 """
 import argparse, tempfile, time
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ import torch
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--preset", default="t4-qwen3-0.6b"); p.add_argument("--by", choices=("hf", "unsloth"), help="instead of the preset's way to load"); p.add_argument("--bits", type=int, choices=(4, 16, 32), help="instead of the preset's")
 p.add_argument("--student", help="shape of `talk.SHAPES` instead of the preset's"); p.add_argument("--teacher", help="likewise"); p.add_argument("--folder", type=Path, help="keeps the random weights here; else a temporary folder"); p.add_argument("--max-tokens", type=int)
+p.add_argument("--eager", action="store_true", help="launch the kernels of decoding steps one by one")
 args = p.parse_args()
 if torch.cuda.is_available() and args.by != "hf":
     try: import unsloth                                              # before transformers
@@ -62,7 +63,9 @@ with (nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory()
     models, c = Models(P), P.config()
     student = models.student(); teacher = models.teacher(student)
     weights = torch.cuda.memory_allocated() if gpu else float("nan")
-    for policy in (student, teacher): endless(policy, e.reply)
+    for policy in (student, teacher):
+        endless(policy, e.reply)
+        if args.eager: policy.steps_in_place = False
     t = GuidedOPD(student, teacher, env, tempfile.mkdtemp(), config=c)
     middle, reserved = int(c.steps*c.ratio/2), []
 

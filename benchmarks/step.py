@@ -24,6 +24,7 @@ dtype = torch.bfloat16 if gpu else torch.float32
 env = Talk(args.turns, args.observation)
 
 class Forgetful(HFPolicy):
+    steps_in_place = False
     def act(self, histories): self.reset(); return super().act(histories)
 
 def models(cls):

@@ -41,7 +41,7 @@ def packed_attention(module, query, key, value, attention_mask, packed_lengths:t
     kwargs.pop("is_causal", None)
     parts = []
     if packed_masks is not None:
-        for row, (q, mask) in enumerate(zip(query.split(packed_lengths, 2), packed_masks)):
+        for q, (row, mask) in zip(query.split(packed_lengths, 2), packed_masks):
             end = mask.shape[-1]
             parts.append(sdpa_attention_forward(module, q, key[row:row+1, :, :end], value[row:row+1, :, :end], mask, **kwargs)[0])
         return torch.cat(parts, 1), None
@@ -70,7 +70,8 @@ def use_packed_attention(lm # a transformers causal LM
 
 def packed_inputs(lm, lengths:list[int], # of the sequences in the row
                   device="cpu",          # of the ids
-                  past:list[int]|None=None, # tokens of each sequence that a cache [sequences, heads, capacity, dim] holds already
+                  past:list[int]|None=None, # tokens of each sequence that a cache [rows, heads, capacity, dim] holds already
+                  rows:list[int]|None=None, # of the cache, one for each sequence; None: in order
                   prefixes:list|None=None # where in the row the beginning of each lies, as in `groups`; not together with `past`
                  ) -> dict: # arguments of the decoder
     "Positions that start anew, and what tells the attention where."
@@ -80,7 +81,7 @@ def packed_inputs(lm, lengths:list[int], # of the sequences in the row
     nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)       # a mask of this shape is taken as it is, so that none is built
     out = dict(position_ids=positions, attention_mask=nothing, packed_lengths=tuple(lengths))
     if prefixes is not None: out["packed_prefixes"] = tuple(prefixes)
-    if past is not None: out["packed_masks"] = [torch.ones(1, 1, n, p + n, dtype=torch.bool, device=device).tril(p) for p, n in zip(past, lengths)]
+    if past is not None: out["packed_masks"] = [(row, torch.ones(1, 1, n, p + n, dtype=torch.bool, device=device).tril(p)) for row, p, n in zip(rows or range(len(past)), past, lengths)]
     return out
 
 # %% ../nbs/09c_attention.ipynb #5f1c77b1

@@ -7,12 +7,12 @@ __all__ = ['STRIDE', 'SlotCache', 'DecodingStep']
 
 # %% ../nbs/09d_cache.ipynb #c0ac4e03
 from collections.abc import Callable
-import weakref
+import warnings, weakref
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 # %% ../nbs/09d_cache.ipynb #c0ac4e05
-STRIDE = 256      # tokens by which rows that stay in place grow
+STRIDE = 256      # rows that stay in place are multiples of this many tokens long
 
 # %% ../nbs/09d_cache.ipynb #c0ac4e06
 class _SlotLayer(CacheLayerMixin):
@@ -20,63 +20,64 @@ class _SlotLayer(CacheLayerMixin):
     is_sliding = False
     def __init__(self, cache):
         super().__init__()
-        self.cache, self.work = weakref.proxy(cache), None      # were it a full reference, the memory would stay until some garbage collection
+        self.cache = weakref.proxy(cache)      # were it a full reference, the memory would stay until some garbage collection
     def lazy_initialization(self, key_states, value_states): self.is_initialized = True
     def get_mask_sizes(self, query_length): return self.cache.end, 0
     def get_seq_length(self): return self.cache.end
     def get_max_length(self): return -1
 
     def select(self):
-        "Take the rows that act into work buffers: a view when all act, else a copy; if they are to stay in place, a copy in the first rows of a buffer for all."
+        "Take the rows that forwards work on: a view when all act or all stay in place, else a copy of those that act."
         if not self.is_initialized: return
         c = self.cache
         if self.keys.shape[2] < c.end or self.keys.shape[0] < c.slots: self._grow()
-        taken = [x[:, :, :c.end] if c.rows is None else x[c.rows, :, :c.end] for x in (self.keys, self.values)]
-        if not c.in_place: self.work = taken; return
-        if self.work is None or self.work[0].shape[::2] != (c.slots, c.end): self.work = [x.new_zeros(c.slots, x.shape[1], c.end, x.shape[3]) for x in taken]
-        for w, x in zip(self.work, taken): w[:len(x)] = x
+        self.work = [x[:, :, :c.end] if c.rows is None else x[c.rows, :, :c.end] for x in (self.keys, self.values)]
 
     def store(self):
         c = self.cache
-        if c.rows is not None or c.in_place:
-            rows = slice(None) if c.rows is None else c.rows
-            for x, w in zip((self.keys, self.values), self.work): x[rows, :, :c.end] = w[:c.acting]
-        if not c.in_place: self.work = None
+        if c.rows is not None:
+            for x, w in zip((self.keys, self.values), self.work): x[c.rows, :, :c.end] = w
+        self.work = None
 
     def _grow(self):
-        capacity = max(self.cache.end, self.keys.shape[2]) if self.keys.shape[2] >= self.cache.end else 2*self.cache.end if self.cache.tokens is None else min(2*self.cache.end, self.cache.tokens//self.cache.slots)
+        c, held = self.cache, self.keys.shape[2]
+        capacity = max(c.end, held) if held >= c.end or c.in_place else 2*c.end if c.tokens is None else min(2*c.end, c.tokens//c.slots)
         def bigger(x):
-            out = x.new_zeros(self.cache.slots, x.shape[1], capacity, x.shape[3])
+            out = x.new_zeros(c.slots, x.shape[1], capacity, x.shape[3])
             out[:x.shape[0], :, :x.shape[2]] = x
             return out
-        self.keys, self.values = bigger(self.keys), bigger(self.values)
+        self.keys = bigger(self.keys); self.values = bigger(self.values)
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    def write(self, which:int, # 0: keys, 1: values
+              new):            # [rows, heads, tokens, dim]
+        "Put them at the cache's `places`; returns all keys or values of the rows that forwards work on."
         if not self.is_initialized:
-            self.keys, self.values = (x.new_zeros(0, x.shape[1], 0, x.shape[3]) for x in (key_states, value_states))
+            self.keys, self.values = (new.new_zeros(0, new.shape[1], 0, new.shape[3]) for _ in range(2))
             self.is_initialized = True
             self.select()
         row_BT, pos_BT = self.cache.places
-        for w, new in zip(self.work, (key_states, value_states)): w[row_BT, :, pos_BT] = new.transpose(1, 2).to(w.dtype)
-        return self.work
+        self.work[which][row_BT, :, pos_BT] = new.transpose(1, 2).to(self.work[which].dtype)
+        return self.work[which]
+
+    def update(self, key_states, value_states, *args, **kwargs): return self.write(0, key_states), self.write(1, value_states)
 
 class SlotCache(Cache):
     "Key-value cache with one ragged row a conversation; `ids[slot]` are the tokens it holds."
     def __init__(self, layers:int,        # attention layers of the model
                  tokens:int|None=None,    # most tokens held, in all rows together; None: no bound
-                 in_place:bool=False      # forwards find the rows that act at the same addresses, turn after turn, until `end` or the number of slots grows
+                 in_place:bool=False      # forwards work on the rows where they are, those that do not act among them, and `end` never falls
                 ):
-        self.ids, self.slots, self.acting, self.end, self.rows, self.tokens, self.in_place = {}, 0, 0, 0, None, tokens, in_place
+        self.ids, self.slots, self.end, self.rows, self.tokens, self.in_place = {}, 0, 0, None, tokens, in_place
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
     def open(self, slots:list[int], end:int):
         "Prepare for forwards over these slots that reach positions below `end`."
-        self.slots, self.acting = max(self.slots, max(slots) + 1), len(slots)
+        self.slots = max(self.slots, max(slots) + 1)
         most = None if self.tokens is None else self.tokens//self.slots
         if most is not None and end > most: raise MemoryError(f"{self.slots} conversations of up to {end} tokens do not fit into a cache of {self.tokens}.")
-        if self.in_place: end = max(self.end, -(-end//STRIDE)*STRIDE)
+        if self.in_place: end = self.end if end <= self.end else -(-5*end//(4*STRIDE))*STRIDE       # a quarter more than is needed
         self.end = end if most is None else min(end, most)
-        self.rows = None if slots == list(range(self.slots)) else torch.tensor(slots)
+        self.rows = None if self.in_place or slots == list(range(self.slots)) else torch.tensor(slots)
         for layer in self.layers: layer.select()
 
     def close(self):
@@ -89,27 +90,31 @@ class SlotCache(Cache):
 
 # %% ../nbs/09d_cache.ipynb #c0ac4e12
 class DecodingStep:
-    "The logits behind one more token of each acting row; captured as a CUDA graph when it is first called on a GPU."
+    "The logits behind one more token of the conversations that act; captured as a CUDA graph when it is first called on a GPU."
     def __init__(self, cache:SlotCache, # `in_place`, and open
                  device):
         self.ids_B1, self.pos_B1 = (torch.zeros(cache.slots, 1, dtype=torch.long, device=device) for _ in range(2))
         self.rows_B, self.shape, self.graph = torch.arange(cache.slots, device=device), (cache.slots, cache.end), None
 
     def fits(self, cache) -> bool: "Are the cache's rows still where they were?"; return self.shape == (cache.slots, cache.end)
+    def begin(self, held:list[int]): "A new turn: `held` tokens are in each slot."; self.pos_B1.copy_(torch.tensor(held)[:, None])
 
     def __call__(self, forward:Callable, # (ids [B, 1], rows [B, 1], rows whose logits are wanted, positions [B, 1]) -> logits [B, V]; the same in every call
-                 next_B, pos_B1):
-        n, step = len(next_B), lambda: forward(self.ids_B1, self.rows_B[:, None], self.rows_B, self.pos_B1)
-        self.ids_B1[:n, 0], self.pos_B1[:n] = next_B, pos_B1
-        if self.ids_B1.device.type != "cuda": return step()[:n]
-        if self.graph is None: self._capture(step)
+                 slots_B, next_B, pos_B1):
+        step = lambda: forward(self.ids_B1, self.rows_B[:, None], self.rows_B, self.pos_B1)
+        self.ids_B1[slots_B, 0], self.pos_B1[slots_B] = next_B, pos_B1
+        if self.graph is None: self.graph = self._capture(step) if self.ids_B1.device.type == "cuda" else False
+        if not self.graph: return step()[slots_B]
         self.graph.replay()
-        return self.logits_BV[:n]
+        return self.logits_BV[slots_B]
 
     def _capture(self, step):
         now, aside, graph = torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.CUDAGraph()
         aside.wait_stream(now)
         with torch.cuda.stream(aside): step()           # what happens only once (libraries' handles, tuning) must not be recorded
         now.wait_stream(aside)
-        with torch.cuda.graph(graph): self.logits_BV = step()
-        self.graph = graph
+        try:
+            with torch.cuda.graph(graph): self.logits_BV = step()
+        except torch.OutOfMemoryError: raise
+        except RuntimeError as e: warnings.warn(f"This model's decoding step cannot be captured as a CUDA graph, so its kernels are launched one by one: {str(e).splitlines()[0]}"); return False
+        return graph

@@ -116,8 +116,9 @@ class HFPolicy(Policy):
         self.model.train(on)
     def reset(self):
         "Forget all conversations; needed when the weights changed."
-        can = self.lm.config.get_text_config()._attn_implementation == PACKED and len(set((getattr(self.lm, "hf_device_map", None) or {}).values())) < 2
-        self.cache, self.step = SlotCache(self.layers, int(self.cache_gib*2**30/self.token_bytes) if self.cache_gib else None, can and (self.device.type == "cuda" if self.steps_in_place is None else self.steps_in_place)), None
+        whole = len(set((getattr(self.lm, "hf_device_map", None) or {}).values())) < 2       # on one device
+        in_place = self.device.type == "cuda" and whole if self.steps_in_place is None else self.steps_in_place
+        self.cache, self.step = SlotCache(self.layers, int(self.cache_gib*2**30/self.token_bytes) if self.cache_gib else None, in_place), None
     @property
     def token_bytes(self) -> int:
         "Keys and values of one token, bytes."
@@ -170,21 +171,20 @@ class HFPolicy(Policy):
         hidden = self.lm.get_decoder()(input_ids=ids_BT, position_ids=position_ids, past_key_values=cache, use_cache=True, **packed).last_hidden_state
         return self.head(hidden.flatten(0, 1)[last_N])[:, :self.vocab]
 
-    def _catch_up(self, new, known):
-        "Feed each row its new tokens, behind those that the cache knows: end to end in one row if the model packs, so that nothing is padded."
+    def _catch_up(self, new, known, rows):
+        "Feed these rows their new tokens, behind those that the cache knows: end to end in one row if the model packs, so that nothing is padded."
         tensor = lambda x: torch.tensor(x, device=self.device)
-        lengths, rows_B = [len(n) for n in new], torch.arange(len(new), device=self.device)
         if self.lm.config.get_text_config()._attn_implementation == PACKED:
-            lengths_B = tensor(lengths)
-            return self._forward(tensor([[i for n in new for i in n]]), rows_B.repeat_interleave(lengths_B)[None], lengths_B.cumsum(0) - 1, **packed_inputs(self.lm, lengths, self.device, known))
-        width, pad = max(lengths), self.tokenizer.pad_token_id or 0
-        return self._forward(tensor([n + [pad]*(width - len(n)) for n in new]), rows_B[:, None], rows_B*width + tensor(lengths) - 1, tensor(known)[:, None] + torch.arange(width, device=self.device))
+            lengths_B = tensor(lengths := [len(n) for n in new])
+            return self._forward(tensor([[i for n in new for i in n]]), tensor(rows).repeat_interleave(lengths_B)[None], lengths_B.cumsum(0) - 1, **packed_inputs(self.lm, lengths, self.device, known, rows))
+        if self.cache.in_place:                                    # all rows take part
+            among, held = dict(zip(rows, zip(new, known))), self._held()
+            new, known = zip(*(among.get(i, ([], held[i])) for i in range(self.cache.slots)))
+        width, pad, rows_B = max(map(len, new)), self.tokenizer.pad_token_id or 0, torch.arange(len(new), device=self.device)
+        last_B = rows_B*width + tensor([max(0, len(n) - 1) for n in new])
+        return self._forward(tensor([n + [pad]*(width - len(n)) for n in new]), rows_B[:, None], last_B[tensor(rows)], tensor(known)[:, None] + torch.arange(width, device=self.device))
 
-    def _decode(self, next_B, pos_B1):
-        "Logits behind one more token of each acting row."
-        if not self.cache.in_place: rows_B = torch.arange(len(next_B), device=self.device); return self._forward(next_B[:, None], rows_B[:, None], rows_B, pos_B1)
-        if self.step is None or not self.step.fits(self.cache): self.step = DecodingStep(self.cache, self.device)
-        return self.step(self._forward, next_B, pos_B1)
+    def _held(self): "Tokens that the cache holds of each slot."; return [len(self.cache.ids.get(i, [])) for i in range(self.cache.slots)]
 
     @torch.inference_mode()
     def act(self, histories):
@@ -202,10 +202,16 @@ class HFPolicy(Policy):
         if min(limit) < 1: raise ValueError(f"{self.name}: a history of {max(map(len, contexts))} tokens leaves no room in a context of {self.max_context}.")
         known = [self._known(s, c) for s, c in zip(slots, contexts)]
         new = [c[k:] for c, k in zip(contexts, known)]
-        self.cache.open(slots, max(known) + max(map(len, new)) + max(limit))
-        logits = self._catch_up(new, known)
+        for s, c, k in zip(slots, contexts, known): self.cache.ids[s] = c[:k]
+        held = max(map(len, self.cache.ids.values())) if self.cache.in_place else max(known)
+        self.cache.open(slots, held + max(map(len, new)) + max(limit))
+        rows = slots if self.cache.in_place else list(range(len(slots)))
+        logits = self._catch_up(new, known, rows)
         ids, logprobs, done = [[] for _ in slots], [[] for _ in slots], [False]*len(slots)
-        pos_B1 = torch.tensor([[len(c)] for c in contexts], device=self.device)
+        rows_B, pos_B1 = (torch.tensor(x, device=self.device) for x in (rows, [[len(c)] for c in contexts]))
+        if self.cache.in_place:
+            if self.step is None or not self.step.fits(self.cache): self.step = DecodingStep(self.cache, self.device)
+            self.step.begin(self._held())
         while True:
             next_B, logp_B = sample(logits, [None if d else r for r, d in zip(rngs, done)], self.temperature)
             for b, (i, lp) in enumerate(zip(next_B.tolist(), logp_B.tolist())):
@@ -213,7 +219,7 @@ class HFPolicy(Policy):
                     ids[b].append(i); logprobs[b].append(lp)
                     done[b] = i == self.eos or len(ids[b]) >= limit[b]
             if all(done): break
-            logits = self._decode(next_B, pos_B1)
+            logits = self.step(self._forward, rows_B, next_B, pos_B1) if self.step else self._forward(next_B[:, None], rows_B[:, None], rows_B, pos_B1)
             pos_B1 = pos_B1 + 1
         self.cache.close()
         for s, c, i in zip(slots, contexts, ids): self.cache.ids[s] = c + i[:-1]      # the last token was sampled but not fed

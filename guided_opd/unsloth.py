@@ -10,9 +10,20 @@ import torch
 from .policy import HFPolicy
 
 # %% ../nbs/10b_unsloth.ipynb #395b9cd2
+class _Held:
+    "Keys or values of a layer of a `SlotCache`: where others would be copied behind each other by `torch.cat`, the new ones are written to their places."
+    def __init__(self, layer, which): self.layer, self.which = layer, which
+    @property
+    def shape(self): return 0, 0, self.layer.cache.end, 0
+    @classmethod
+    def __torch_function__(cls, f, types, args, kwargs=None):
+        if f is not torch.cat: return NotImplemented
+        held, new = args[0]
+        return held.layer.write(held.which, new)
+
 class UnslothPolicy(HFPolicy):
     "A causal LM that Unsloth loaded."
-    may_pack, steps_in_place = False, False
+    may_pack = False
 
     @classmethod
     def from_pretrained(cls, path,   # folder or hub name
@@ -40,16 +51,11 @@ class UnslothPolicy(HFPolicy):
         FastLanguageModel.for_training(self.model) if on else FastLanguageModel.for_inference(self.model)
 
     def _forward(self, ids_BT, row_BT, last_N, position_ids):
-        "As `HFPolicy`'s. On a GPU Unsloth's own forward wants keys and values as tuples and puts the new ones behind them, so that a mask says which of the old ones count."
-        decoder, cache, T = self.lm.get_decoder(), self.cache, ids_BT.shape[1]
-        if not getattr(decoder, "_unsloth_fast_path", False): return super()._forward(ids_BT, row_BT, last_N, position_ids)
-        past = [tuple(layer.work) for layer in cache.layers] if cache.layers[0].is_initialized else None
-        end = cache.end if past else 0
-        seen = [(torch.arange(end, device=self.device) < position_ids[:, :1])[:, None].expand(-1, T, -1), torch.ones(T, T, dtype=torch.bool, device=self.device).tril().expand(len(ids_BT), -1, -1)]
-        mask = torch.zeros(len(ids_BT), 1, T, end + T, dtype=self.lm.dtype, device=self.device).masked_fill(~torch.cat(seen, -1)[:, None], torch.finfo(self.lm.dtype).min)
-        out = decoder(input_ids=ids_BT, position_ids=position_ids, past_key_values=past, attention_mask=mask, use_cache=True)
-        cache.places = row_BT, position_ids
-        for layer, (keys, values) in zip(cache.layers, out.past_key_values): layer.update(keys[:, :, end:], values[:, :, end:])
-        return self.head(out.last_hidden_state.flatten(0, 1)[last_N])[:, :self.vocab]
+        "As `HFPolicy`'s. On a GPU Unsloth's own forward knows no cache object: it takes keys and values as tuples, and puts the new ones behind the old by `torch.cat`."
+        if not getattr(decoder := self.lm.get_decoder(), "_unsloth_fast_path", False): return super()._forward(ids_BT, row_BT, last_N, position_ids)
+        self.cache.places = row_BT, position_ids
+        mask = torch.zeros(*ids_BT.shape, self.cache.end, dtype=self.lm.dtype, device=self.device).masked_fill(torch.arange(self.cache.end, device=self.device) > position_ids[:, :, None], torch.finfo(self.lm.dtype).min)
+        hidden = decoder(input_ids=ids_BT, position_ids=position_ids, past_key_values=[(_Held(layer, 0), _Held(layer, 1)) for layer in self.cache.layers], attention_mask=mask[:, None], use_cache=True).last_hidden_state
+        return self.head(hidden.flatten(0, 1)[last_N])[:, :self.vocab]
 
     def add_lora(self, rank, seed=0): raise ValueError("Unsloth puts adapters on when it loads a model: UnslothPolicy.from_pretrained(path, lora_rank=…).")
