@@ -90,11 +90,12 @@ class SlotCache(Cache):
 
 # %% ../nbs/09d_cache.ipynb #c0ac4e12
 class DecodingStep:
-    "The logits behind one more token of the conversations that act; captured as a CUDA graph when it is first called on a GPU."
+    "The logits behind one more token of the conversations that act; on a GPU it can be captured as a CUDA graph, in its first call."
     def __init__(self, cache:SlotCache, # `in_place`, and open
-                 device):
+                 device,
+                 capture:bool=True):    # as a graph, if this is a GPU
         self.ids_B1, self.pos_B1 = (torch.zeros(cache.slots, 1, dtype=torch.long, device=device) for _ in range(2))
-        self.rows_B, self.shape, self.graph = torch.arange(cache.slots, device=device), (cache.slots, cache.end), None
+        self.rows_B, self.shape, self.graph = torch.arange(cache.slots, device=device), (cache.slots, cache.end), None if capture and self.ids_B1.is_cuda else False
 
     def fits(self, cache) -> bool: "Are the cache's rows still where they were?"; return self.shape == (cache.slots, cache.end)
     def begin(self, held:list[int]): "A new turn: `held` tokens are in each slot."; self.pos_B1.copy_(torch.tensor(held)[:, None])
@@ -103,7 +104,7 @@ class DecodingStep:
                  slots_B, next_B, pos_B1):
         step = lambda: forward(self.ids_B1, self.rows_B[:, None], self.rows_B, self.pos_B1)
         self.ids_B1[slots_B, 0], self.pos_B1[slots_B] = next_B, pos_B1
-        if self.graph is None: self.graph = self._capture(step) if self.ids_B1.device.type == "cuda" else False
+        if self.graph is None: self.graph = self._capture(step)
         if not self.graph: return step()[slots_B]
         self.graph.replay()
         return self.logits_BV[slots_B]

@@ -64,6 +64,7 @@ class HFPolicy(Policy):
     may_pack = True
     cache_gib = 0.                     # most memory that keys and values may take, GiB; 0: no bound
     steps_in_place = None              # decode by a `DecodingStep`; None: on a GPU
+    captures = True                    # it as a CUDA graph
     def __init__(self,
         model,                         # transformers causal LM, or a PEFT model around one
         tokenizer,                     # its tokenizer, with a chat template
@@ -210,7 +211,7 @@ class HFPolicy(Policy):
         ids, logprobs, done = [[] for _ in slots], [[] for _ in slots], [False]*len(slots)
         rows_B, pos_B1 = (torch.tensor(x, device=self.device) for x in (rows, [[len(c)] for c in contexts]))
         if self.cache.in_place:
-            if self.step is None or not self.step.fits(self.cache): self.step = DecodingStep(self.cache, self.device)
+            if self.step is None or not self.step.fits(self.cache): self.step = DecodingStep(self.cache, self.device, self.captures)
             self.step.begin(self._held())
         while True:
             next_B, logp_B = sample(logits, [None if d else r for r, d in zip(rngs, done)], self.temperature)

@@ -11,10 +11,8 @@ from .policy import HFPolicy
 
 # %% ../nbs/10b_unsloth.ipynb #395b9cd2
 class _Held:
-    "Keys or values of a layer of a `SlotCache`: where others would be copied behind each other by `torch.cat`, the new ones are written to their places."
-    def __init__(self, layer, which): self.layer, self.which = layer, which
-    @property
-    def shape(self): return 0, 0, self.layer.cache.end, 0
+    "Keys or values of a layer of a `SlotCache`: where old and new ones would be copied behind each other by `torch.cat`, the new ones are written to their places."
+    def __init__(self, layer, which, new): self.layer, self.which, self.shape = layer, which, (0, 0, layer.cache.end - new, 0)     # so long that with the new ones it is as long as the rows
     @classmethod
     def __torch_function__(cls, f, types, args, kwargs=None):
         if f is not torch.cat: return NotImplemented
@@ -23,7 +21,7 @@ class _Held:
 
 class UnslothPolicy(HFPolicy):
     "A causal LM that Unsloth loaded."
-    may_pack = False
+    may_pack, captures = False, False
 
     @classmethod
     def from_pretrained(cls, path,   # folder or hub name
@@ -55,7 +53,7 @@ class UnslothPolicy(HFPolicy):
         if not getattr(decoder := self.lm.get_decoder(), "_unsloth_fast_path", False): return super()._forward(ids_BT, row_BT, last_N, position_ids)
         self.cache.places = row_BT, position_ids
         mask = torch.zeros(*ids_BT.shape, self.cache.end, dtype=self.lm.dtype, device=self.device).masked_fill(torch.arange(self.cache.end, device=self.device) > position_ids[:, :, None], torch.finfo(self.lm.dtype).min)
-        hidden = decoder(input_ids=ids_BT, position_ids=position_ids, past_key_values=[(_Held(layer, 0), _Held(layer, 1)) for layer in self.cache.layers], attention_mask=mask[:, None], use_cache=True).last_hidden_state
+        hidden = decoder(input_ids=ids_BT, position_ids=position_ids, past_key_values=[(_Held(layer, 0, ids_BT.shape[1]), _Held(layer, 1, ids_BT.shape[1])) for layer in self.cache.layers], attention_mask=mask[:, None], use_cache=True).last_hidden_state
         return self.head(hidden.flatten(0, 1)[last_N])[:, :self.vocab]
 
     def add_lora(self, rank, seed=0): raise ValueError("Unsloth puts adapters on when it loads a model: UnslothPolicy.from_pretrained(path, lora_rank=…).")
