@@ -70,15 +70,22 @@ class SlotCache(Cache):
         self.ids, self.slots, self.end, self.rows, self.tokens, self.in_place = {}, 0, 0, None, tokens, in_place
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
-    def open(self, slots:list[int], end:int):
-        "Prepare for forwards over these slots that reach positions below `end`."
+    def held(self) -> list[int]: "Tokens of each slot."; return [len(self.ids.get(i, [])) for i in range(self.slots)]
+
+    def open(self, slots:list[int], # that act, ascending
+             room:int               # for so many new tokens of each
+            ) -> list[int]:         # their rows in what forwards work on
+        "Prepare for forwards over these slots."
         self.slots = max(self.slots, max(slots) + 1)
+        held = self.held()
+        end = room + max(held if self.in_place else [held[i] for i in slots])
         most = None if self.tokens is None else self.tokens//self.slots
         if most is not None and end > most: raise MemoryError(f"{self.slots} conversations of up to {end} tokens do not fit into a cache of {self.tokens}.")
         if self.in_place: end = self.end if end <= self.end else -(-5*end//(4*STRIDE))*STRIDE       # a quarter more than is needed
         self.end = end if most is None else min(end, most)
         self.rows = None if self.in_place or slots == list(range(self.slots)) else torch.tensor(slots)
         for layer in self.layers: layer.select()
+        return slots if self.in_place else list(range(len(slots)))
 
     def close(self):
         "Put what the forwards wrote back into the rows."

@@ -179,13 +179,11 @@ class HFPolicy(Policy):
             lengths_B = tensor(lengths := [len(n) for n in new])
             return self._forward(tensor([[i for n in new for i in n]]), tensor(rows).repeat_interleave(lengths_B)[None], lengths_B.cumsum(0) - 1, **packed_inputs(self.lm, lengths, self.device, known, rows))
         if self.cache.in_place:                                    # all rows take part
-            among, held = dict(zip(rows, zip(new, known))), self._held()
-            new, known = zip(*(among.get(i, ([], held[i])) for i in range(self.cache.slots)))
+            among = dict(zip(rows, new))
+            new, known = [among.get(i, []) for i in range(self.cache.slots)], self.cache.held()
         width, pad, rows_B = max(map(len, new)), self.tokenizer.pad_token_id or 0, torch.arange(len(new), device=self.device)
         last_B = rows_B*width + tensor([max(0, len(n) - 1) for n in new])
         return self._forward(tensor([n + [pad]*(width - len(n)) for n in new]), rows_B[:, None], last_B[tensor(rows)], tensor(known)[:, None] + torch.arange(width, device=self.device))
-
-    def _held(self): "Tokens that the cache holds of each slot."; return [len(self.cache.ids.get(i, [])) for i in range(self.cache.slots)]
 
     @torch.inference_mode()
     def act(self, histories):
@@ -204,15 +202,13 @@ class HFPolicy(Policy):
         known = [self._known(s, c) for s, c in zip(slots, contexts)]
         new = [c[k:] for c, k in zip(contexts, known)]
         for s, c, k in zip(slots, contexts, known): self.cache.ids[s] = c[:k]
-        held = max(map(len, self.cache.ids.values())) if self.cache.in_place else max(known)
-        self.cache.open(slots, held + max(map(len, new)) + max(limit))
-        rows = slots if self.cache.in_place else list(range(len(slots)))
+        rows = self.cache.open(slots, max(map(len, new)) + max(limit))
         logits = self._catch_up(new, known, rows)
         ids, logprobs, done = [[] for _ in slots], [[] for _ in slots], [False]*len(slots)
         rows_B, pos_B1 = (torch.tensor(x, device=self.device) for x in (rows, [[len(c)] for c in contexts]))
         if self.cache.in_place:
             if self.step is None or not self.step.fits(self.cache): self.step = DecodingStep(self.cache, self.device, self.captures)
-            self.step.begin(self._held())
+            self.step.begin(self.cache.held())
         while True:
             next_B, logp_B = sample(logits, [None if d else r for r, d in zip(rngs, done)], self.temperature)
             for b, (i, lp) in enumerate(zip(next_B.tolist(), logp_B.tolist())):
