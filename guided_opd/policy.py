@@ -117,7 +117,8 @@ class HFPolicy(Policy):
         self.model.train(on)
     def reset(self):
         "Forget all conversations; needed when the weights changed."
-        whole = len(set((getattr(self.lm, "hf_device_map", None) or {}).values())) < 2       # on one device
+        devices = set(map(str, (getattr(self.lm, "hf_device_map", None) or {}).values()))
+        whole = len(devices) < 2 and not devices & {"cpu", "disk"}       # on one GPU, no part of it elsewhere
         in_place = self.device.type == "cuda" and whole if self.steps_in_place is None else self.steps_in_place
         self.cache, self.step = SlotCache(self.layers, int(self.cache_gib*2**30/self.token_bytes) if self.cache_gib else None, in_place), None
     @property
