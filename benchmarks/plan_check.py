@@ -22,7 +22,7 @@ if torch.cuda.is_available() and args.by != "hf":
     try: import unsloth                                              # before transformers
     except ImportError: pass
 from talk import SHAPES, Talk, where
-from guided_opd.plan import EPISODES, GiB, Device, Episodes, Shape, make_plan, shape_of, this_gpu
+from guided_opd.plan import EPISODES, GiB, Device, Episodes, Shape, make_plan, this_gpu
 from guided_opd.presets import Models, preset, tiny_models
 from guided_opd.trainer import GuidedOPD
 
@@ -87,6 +87,6 @@ with (nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory()
 g = lambda x: f"{x/GiB:.2f}"
 print(f"{where(device)} · {P.name}: student of {shapes['student'].parameters/1e6:.0f} M in {P.student.bits} bits by {P.student.by}, teacher of {shapes['teacher'].parameters/1e6:.0f} M in {P.teacher.bits} bits by {P.teacher.by} · {len(ts)} trajectories of {seen.turns} turns, {sum(len(x.ids()) for x in ts)} tokens, "
       f"{sum(x.actor == 'teacher' for x in turns)/len(turns):.0%} of turns the teacher's · loss {m['loss']:.3f}, batch size {t.batch_size}, max_tokens {t.max_tokens}\n\n| | plan | measured |\n|---|--:|--:|")
-for name, a, b in (("weights and adapters, GiB", plan.memory and sum(v for k, v in plan.memory.items() if "weights" in k or "adapters" in k), weights), ("peak of the roll-out, GiB", plan.phases["roll-out"], peak_roll),
+for name, a, b in (("weights and adapters, GiB", sum(v for k, v in plan.memory.items() if "weights" in k or "adapters" in k), weights), ("peak of the roll-out, GiB", plan.phases["roll-out"], peak_roll),
                    ("peak of the update, GiB", plan.phases["update"], peak_update), ("of the process, context and fragmentation, GiB", plan.peak, whole)): print(f"| {name} | {g(a)} | {g(b)} |")
 print(f"| roll-out, s | {plan.seconds['roll-out']:.1f} | {rolled:.1f} |\n| scoring and update, s | {plan.seconds['scoring'] + plan.seconds['update']:.1f} | {updated:.1f} |")

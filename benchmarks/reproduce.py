@@ -20,7 +20,7 @@ from pathlib import Path
 from guided_opd.runfolder import read_jsonl, write_json
 
 ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
-RATES, FIRST_RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
+RATES, FIRST_RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
 TUNING_EPISODES, EPISODES, WEAK_UPDATES = 64, 256, 600
 HERE = Path(__file__).parent
 
