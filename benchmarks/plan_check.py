@@ -21,43 +21,24 @@ args = p.parse_args()
 if torch.cuda.is_available() and args.by != "hf":
     try: import unsloth                                              # before transformers
     except ImportError: pass
-from talk import SHAPES, Talk, where
-from guided_opd.plan import EPISODES, GiB, Device, Episodes, Shape, make_plan, this_gpu
+from talk import SHAPES, Talk, endless, random_model, where
+from transformers import AutoTokenizer
+from guided_opd.plan import EPISODES, GiB, Device, Episodes, make_plan, this_gpu
 from guided_opd.presets import Models, preset, tiny_models
 from guided_opd.trainer import GuidedOPD
 
 gpu = torch.cuda.is_available()
 device = "cuda" if gpu else "cpu"
-sizes = lambda name: Shape(*(SHAPES[name][i] for i in (0, 1, 2, 3, 5)), True, SHAPES[name][4], SHAPES[name][6])
-
-def write(folder, s:Shape, seed):
-    "Random weights of this shape, beside the tokenizer that is there."
-    from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
-    tok = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(seed); torch.set_default_dtype(torch.bfloat16 if gpu else torch.float32)
-    with torch.device(device):
-        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=s.vocab, hidden_size=s.hidden, intermediate_size=s.mlp, num_hidden_layers=s.layers, num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, head_dim=s.head_dim,
-                                             max_position_embeddings=40960, tie_word_embeddings=s.tied, bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id))
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-
-def endless(policy, reply):
-    "Replies of `reply` tokens, always."
-    class Endless(type(policy)):
-        def _forward(self, *a, **kw): logits = super()._forward(*a, **kw); logits[:, self.eos] = -float("inf"); return logits
-    policy.__class__, policy.max_new_tokens = Endless, reply
-    return policy
-
 P = preset(args.preset)
 c, e = P.config(), EPISODES[P.env, P.config().protocol]
 env = Talk(min(e.turns, c.max_turns or e.turns), max(1, e.later - 12))
 lms = {role: replace(lm, by=args.by or lm.by, bits=args.bits or lm.bits) for role, lm in (("student", P.student), ("teacher", P.teacher))}
-shapes = {role: sizes(name) if (name := getattr(args, role)) else lms[role].shape for role in lms}
+shapes = {role: SHAPES[name] if (name := getattr(args, role)) else lms[role].shape for role in lms}
 with (nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory()) as top:
     folders = {role: Path(top)/f"{role}-{shapes[role].hidden}x{shapes[role].layers}" for role in lms}
     if not all((f/"config.json").exists() for f in folders.values()):
         for role, f in tiny_models(env, Path(top)).items(): f.rename(folders[role])
-        for seed, role in enumerate(lms): write(folders[role], shapes[role], seed)
+        for seed, (role, f) in enumerate(folders.items()): random_model(shapes[role], AutoTokenizer.from_pretrained(f), seed, device, torch.bfloat16 if gpu else torch.float32).save_pretrained(f)
     P = replace(P, student=replace(lms["student"], name=str(folders["student"])), teacher=replace(lms["teacher"], name=str(folders["teacher"])), settings=P.settings | dict(protocol="transcript", eval_every=0) | (dict(max_tokens=args.max_tokens) if args.max_tokens else {}))
     if gpu: torch.cuda.empty_cache(); context = torch.cuda.mem_get_info()[1] - torch.cuda.mem_get_info()[0] - torch.cuda.memory_reserved()     # right if nobody else uses the GPU
     models, c = Models(P), P.config()

@@ -8,7 +8,7 @@ code and draw the same tokens (checked); the first forgets its cache before each
 """
 import argparse, os
 import torch
-from talk import SHAPES, TOK, Talk, clock, random_policy, where
+from talk import SHAPES, Eager, Forgetful, Talk, clock, random_policy, where
 from guided_opd.policy import HFPolicy
 from guided_opd.rollout import RolloutMixer
 
@@ -19,12 +19,7 @@ args = p.parse_args()
 if args.device == "cpu": torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
 dtype = torch.bfloat16 if args.device.startswith("cuda") else torch.float32
 
-class Kept(HFPolicy): steps_in_place = False
-
-class Forgetful(Kept):
-    def act(self, histories): self.reset(); return super().act(histories)
-
-ways = {"prefill each turn": Forgetful, "cache kept": Kept} | ({"cache kept, steps captured": HFPolicy} if args.device.startswith("cuda") else {})
+ways = {"prefill each turn": Forgetful, "cache kept": Eager} | ({"cache kept, steps captured": HFPolicy} if args.device.startswith("cuda") else {})
 
 print(f"{where(args.device)} · {args.shape} · {args.episodes} episodes at once · observations of {args.observation} words, replies of {args.reply} tokens\n\n"
       "| turns | tokens of an episode | way | time, s | reply tokens/s | cache, MB | speed-up |\n|--:|--:|---|--:|--:|--:|--:|", flush=True)

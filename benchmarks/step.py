@@ -9,7 +9,7 @@ costs no time, every turn the student's, no evaluation, AdamW on all weights. Bo
 """
 import argparse, os, tempfile
 import torch
-from talk import SHAPES, Talk, clock, prefix_rows, random_policy, where
+from talk import SHAPES, Forgetful, Talk, clock, prefix_rows, random_policy, where
 from guided_opd.policy import HFPolicy
 from guided_opd.rollout import RolloutMixer
 from guided_opd.trainer import GuidedOPD
@@ -22,10 +22,6 @@ if args.device == "cpu": torch.set_num_threads(int(os.environ.get("OMP_NUM_THREA
 gpu = args.device.startswith("cuda")
 dtype = torch.bfloat16 if gpu else torch.float32
 env = Talk(args.turns, args.observation)
-
-class Forgetful(HFPolicy):
-    steps_in_place = False
-    def act(self, histories): self.reset(); return super().act(histories)
 
 def models(cls):
     student, teacher = (random_policy(s, n, seed, args.device, dtype, args.reply, cls) for s, n, seed in ((args.shape, "student", 0), (args.teacher or args.shape, "teacher", 1)))

@@ -6,11 +6,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from guided_opd.chat import word_tokenizer
+from guided_opd.plan import SHAPES as QWEN, Shape
 from guided_opd.policy import HFPolicy
 from guided_opd.scoring import Row, batches, collate, divergence
 
-#        hidden, layers, heads, kv heads, head dim, mlp, vocabulary
-SHAPES = dict(small=(128, 3, 4, 2, 32, 384, 4000), medium=(256, 6, 8, 4, 32, 768, 16000), **{"qwen3-0.6b": (1024, 28, 16, 8, 128, 3072, 151936), "qwen3-1.7b": (2048, 28, 16, 8, 128, 6144, 151936), "qwen3-4b": (2560, 36, 32, 8, 128, 9728, 151936)})
+SHAPES = dict(small=Shape(128, 3, 4, 2, 384, True, 32, 4000), medium=Shape(256, 6, 8, 4, 768, True, 32, 16000), **{f"qwen3-{size.lower()}": QWEN[f"Qwen/Qwen3-{size}"] for size in ("0.6B", "1.7B", "4B")})
 
 class Talk(gym.Env):
     "Says `words` words in each of `turns` turns, whatever it hears."
@@ -23,23 +23,37 @@ class Talk(gym.Env):
 
 TOK = word_tokenizer("you ▁you ▁see ▁a ▁door ▁to ▁the ▁room \n user assistant".split())
 
-def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float32, reply=12, cls=HFPolicy, tok=TOK):
-    "A Qwen3 of this shape with random weights that always replies with `reply` tokens."
+def random_model(shape:Shape, tok, seed=0, device="cpu", dtype=torch.float32):
+    "A Qwen3 of this shape with random weights."
     from transformers import Qwen3Config, Qwen3ForCausalLM
-    hidden, layers, heads, kv, dim, mlp, vocab = SHAPES[shape]
     torch.manual_seed(seed)
     with torch.device(device):
         torch.set_default_dtype(dtype)
-        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=vocab, hidden_size=hidden, intermediate_size=mlp, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv, head_dim=dim,
-            max_position_embeddings=40960, tie_word_embeddings=True, bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)).eval()
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=shape.vocab, hidden_size=shape.hidden, intermediate_size=shape.mlp, num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads, head_dim=shape.head_dim,
+            max_position_embeddings=40960, tie_word_embeddings=shape.tied, bos_token_id=None, eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id)).eval()
         torch.set_default_dtype(torch.float32)
-    p = cls(model, tok, name=name, max_new_tokens=reply)
-    class Endless(type(p)):                                    # never ends a turn by itself, so that every run has the same number of tokens
+    return model
+
+def endless(policy, reply):
+    "Let it reply with `reply` tokens, always: it never ends a turn by itself, so that every run has the same number of tokens."
+    class Endless(type(policy)):
         def _forward(self, *a, **kw):
-            logits = super()._forward(*a, **kw); logits[:, tok.eos_token_id] = -float("inf")
+            logits = super()._forward(*a, **kw); logits[:, self.eos] = -float("inf")
             return logits
-    p.__class__ = Endless
-    return p
+    policy.__class__, policy.max_new_tokens = Endless, reply
+    return policy
+
+def random_policy(shape, name="student", seed=0, device="cpu", dtype=torch.float32, reply=12, cls=HFPolicy, tok=TOK):
+    "A random model of a shape in `SHAPES` that always replies with `reply` tokens."
+    return endless(cls(random_model(SHAPES[shape], tok, seed, device, dtype), tok, name=name), reply)
+
+class Eager(HFPolicy):
+    "Launches the kernels of each decoding step one by one, on a GPU too."
+    steps_in_place = False
+
+class Forgetful(Eager):
+    "Prefills the whole history in each turn, as loops around `generate` do."
+    def act(self, histories): self.reset(); return super().act(histories)
 
 def prefix_rows(trajectories):
     "One row a turn with its whole prefix, as published loops train multi-turn agents."

@@ -9,15 +9,14 @@ float32, a teacher of the same shape, an environment that talks. What a GPU's al
 import argparse, tempfile
 import torch
 from talk import SHAPES, Talk, random_policy, where
-from guided_opd.plan import Shape, moments
+from guided_opd.plan import moments
 from guided_opd.trainer import GuidedOPD
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("--device", default="cpu"); p.add_argument("--shape", default="medium", choices=SHAPES); p.add_argument("--rank", type=int, default=16)
 args = p.parse_args()
 torch.set_num_threads(1)
-hidden, layers, heads, kv, dim, mlp, vocab = SHAPES[args.shape]
-shape, env = Shape(hidden, layers, heads, kv, mlp, True, dim, vocab), Talk(2, 10)
+shape, env = SHAPES[args.shape], Talk(2, 10)
 size = lambda xs: sum(x.numel()*x.element_size() for x in xs)
 
 print(f"{where(args.device)} · {args.shape}, {shape.parameters/1e6:.2f} M parameters in float32\n\n"

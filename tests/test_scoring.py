@@ -15,7 +15,8 @@ from guided_opd.rollout import RolloutMixer
 from guided_opd.scoring import batches, collate, divergence, rows, score
 from guided_opd.trajectory import Trajectory, Turn
 
-STUDENT_LM, TEACHER_LM = policy(0), policy(1, "teacher", hidden=64, layers=3, vocab=len(TOK) + 40)   # a padded teacher vocabulary
+def teacher_lm(**settings): return policy(1, "teacher", hidden=64, layers=3, vocab=len(TOK) + 40, **settings)   # a padded teacher vocabulary
+STUDENT_LM, TEACHER_LM = policy(0), teacher_lm()
 
 def rolled(kind, **kw):
     env = Corridor(max_turns=20 if kw else 6)
@@ -73,7 +74,7 @@ def test_packed_sequences_do_not_see_each_other_and_gradients_agree(trajectories
     if attention == "flex_attention" and not torch.cuda.is_available(): pytest.skip("needs a GPU: FlexAttention has no gradient on a CPU")
     device = "cuda" if attention == "flex_attention" else "cpu"
     head_dim = 16 if attention == "flex_attention" else 8       # its kernels want that
-    teacher = policy(1, "teacher", hidden=64, layers=3, vocab=len(TOK) + 40, head_dim=head_dim); teacher.model.to(device)
+    teacher = teacher_lm(head_dim=head_dim); teacher.model.to(device)
     all_rows = rows(trajectories)
     def run(parts):
         lm = policy(0, head_dim=head_dim)
