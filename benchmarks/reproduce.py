@@ -17,6 +17,7 @@ import argparse, json, shutil, statistics, sys
 from itertools import product
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from guided_opd.runfolder import read_jsonl, write_json
 
 ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
@@ -88,16 +89,21 @@ def expected_minutes(cell, results):
 # --- one cell, in a process of its own
 
 def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
-    "A teacher of the same shape, trained for less and never on recovering; made once."
+    "A teacher of the same shape, trained for less and never on recovering; two cells that begin at once both make it, and it is the same."
     import torch
     from guided_opd.envs.base import make_env
     from guided_opd.pocket import POCKET, demonstrations, imitate, load_pocket, pocket_model
     folder = work/"teachers"/env
-    if not (folder/"teacher"/"config.json").exists():
+    if not (place := folder/"teacher").exists():
         size, tokenizer, world = replace(POCKET[env].sizes["teacher"], updates=updates), load_pocket("teacher", env).tokenizer, make_env(env, **POCKET[env].settings)
         model = pocket_model(size, tokenizer)
         imitate(model, demonstrations(world, tokenizer, world.tasks("train", episodes), progress="demonstrations"), size, progress="training a weak teacher")
-        tokenizer.save_pretrained(folder/"teacher"); model.to(torch.bfloat16).save_pretrained(folder/"teacher")
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder) as making:
+            tokenizer.save_pretrained(making := Path(making)/"teacher"); model.to(torch.bfloat16).save_pretrained(making)
+            try: making.rename(place)
+            except OSError:
+                if not place.exists(): raise
     return load_pocket("teacher", env, folder)
 
 def take_from_tuning(cell, config, work):
