@@ -61,13 +61,13 @@ def tuning_cells(results, env, size, method, seeds):
     return [Cell(env, size, tuning_name(method, lr), seed) for seed in range(seeds) for lr in (best if seed else rates)]
 
 def config_of(cell, results, smoke=False):
-    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation's is OPD's."
+    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation of Guided-OPD takes OPD's."
     from guided_opd.compare import POCKET_SETTINGS
     from guided_opd.study import ABLATIONS
     from guided_opd.trainer import GuidedOPDConfig
     recipe = POCKET_SETTINGS[cell.env]
     own = dict(method=cell.tuned[0], lr=float(cell.tuned[1])) if cell.tuned else dict(dict(method="guided"), **ABLATIONS[cell.name]) if cell.name in ABLATIONS else dict(method=cell.name)
-    rated = "opd" if cell.name in ABLATIONS else own["method"]
+    rated = "opd" if cell.name in ABLATIONS and own["method"] == "guided" else own["method"]
     own = {**recipe["settings_of"][cell.size].get(rated, {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, rated)) is None else dict(lr=lr)), **own}
     return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
 
@@ -222,7 +222,7 @@ def report(args):
             page.append(f"How long the roll-outs are that fail:\n\n![Turns of failed roll-outs by training step](img/study/{env}_{size}_failed.png)")
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if any(r["method"] in ABLATIONS for r in rows):
-            page += ["### Ablations", "All at the learning rate that is best for OPD; `cosine` is Guided-OPD at that rate, and what the others are measured against.", study_table(rows, ["opd", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
+            page += ["### Ablations", "All at the learning rate that is best for OPD (TCOD's at its own); `cosine` is Guided-OPD at that rate, and what the others are measured against.", study_table(rows, ["opd", *ABLATIONS]), command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} --ablations")]
     if not any(r["method"] in ABLATIONS for rows in results.values() for r in rows): page += ["## Ablations", "None was run yet; they are run by " + command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]
     text = "\n\n".join(page) + "\n"
     (args.docs/"study.md").write_text(text, encoding="utf-8")

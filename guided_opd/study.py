@@ -23,6 +23,8 @@ ABLATIONS = {
     "turn_norm": dict(normalisation="turn"),
     "sampled_k1": dict(student_turns="k1", teacher_turns="cross_entropy"), "sampled_k3": dict(student_turns="k3", teacher_turns="cross_entropy"),
     "opd_k1": dict(method="opd", student_turns="k1"), "opd_k3": dict(method="opd", student_turns="k3"),
+    "rho_1.0_lr_to_0": dict(ratio=1., final_lr=0.), "opd_lr_to_0": dict(method="opd", final_lr=0.),
+    "tcod_f2b_rho_0.4": dict(method="tcod_f2b", ratio=.4), "tcod_b2f_rho_0.4": dict(method="tcod_b2f", ratio=.4),
     "weak_teacher": dict(), "opd_weak_teacher": dict(method="opd"),   # another teacher; the script makes it
 }
 
