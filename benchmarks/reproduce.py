@@ -2,7 +2,7 @@
 
     python benchmarks/reproduce.py --dry-run          which cells there are, which are done, how long the others take
     python benchmarks/reproduce.py --jobs 2           run what is missing, two cells at once; Ctrl-C saves, the same command goes on
-    python benchmarks/reproduce.py --tune             learning rates first, on validation tasks: every method tries the same two, then on from the better one until it lies between two that are worse; --seeds 3 gives the two best rates two more trainings
+    python benchmarks/reproduce.py --tune             learning rates first, on validation tasks: every method tries the same two, then on from the better one until it lies between two that are worse; --seeds 3 gives the two best rates two more trainings; ablations, too, if --methods names them
     python benchmarks/reproduce.py --ablations        also the named ablations (guided_opd.study.ABLATIONS)
     python benchmarks/reproduce.py --tables-only      tables, figures and docs/study.md anew from the result files, in seconds
 
@@ -61,14 +61,15 @@ def tuning_cells(results, env, size, method, seeds):
     return [Cell(env, size, tuning_name(method, lr), seed) for seed in range(seeds) for lr in (best if seed else rates)]
 
 def config_of(cell, results, smoke=False):
-    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation of Guided-OPD takes OPD's."
+    "Settings of a cell: the environment's recipe, the method's or ablation's own, and the tuned learning rate; an ablation that was not tuned takes its method's, one of Guided-OPD takes OPD's."
     from guided_opd.compare import POCKET_SETTINGS
     from guided_opd.study import ABLATIONS
     from guided_opd.trainer import GuidedOPDConfig
-    recipe = POCKET_SETTINGS[cell.env]
-    own = dict(method=cell.tuned[0], lr=float(cell.tuned[1])) if cell.tuned else dict(dict(method="guided"), **ABLATIONS[cell.name]) if cell.name in ABLATIONS else dict(method=cell.name)
-    rated = "opd" if cell.name in ABLATIONS and own["method"] == "guided" else own["method"]
-    own = {**recipe["settings_of"][cell.size].get(rated, {}), **({} if cell.tuned or (lr := tuned_lr(results, cell.env, cell.size, rated)) is None else dict(lr=lr)), **own}
+    recipe, (name, lr) = POCKET_SETTINGS[cell.env], cell.tuned or (cell.name, None)
+    own = dict(method="guided") | ABLATIONS[name] if name in ABLATIONS else dict(method=name)
+    like = "opd" if name in ABLATIONS and own["method"] == "guided" else own["method"]
+    for rate in (tuned_lr(results, cell.env, cell.size, like), tuned_lr(results, cell.env, cell.size, name), lr and float(lr)): own |= {} if rate is None else dict(lr=rate)
+    own = recipe["settings_of"][cell.size].get(like, {}) | own
     return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
 
 def missing(env, size):
@@ -108,8 +109,8 @@ def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
 
 def take_from_tuning(cell, config, work):
     "The same training may have been done to choose its learning rate; then only the evaluation is another."
-    twin = work/replace(cell, name=tuning_name(config.method, config.lr)).path
-    if cell.name in METHODS and (twin/"evaluation.json").exists():
+    twin = work/replace(cell, name=tuning_name(cell.name, config.lr)).path
+    if (twin/"evaluation.json").exists():
         shutil.copytree(twin, work/cell.path, ignore=shutil.ignore_patterns("evaluation.json", "log.txt"), dirs_exist_ok=True)
 
 def run(cell, results, work, smoke=False):
@@ -153,7 +154,7 @@ def plan(args):
         for size in args.sizes:
             if why := missing(env, size): reasons.append(why)
             else: places.append((env, size))
-    if args.tune: return [c for e, s in places for m in args.methods if m in METHODS for c in tuning_cells(args.results, e, s, m, args.seeds)], dict.fromkeys(reasons)
+    if args.tune: return [c for e, s in places for m in args.methods for c in tuning_cells(args.results, e, s, m, args.seeds)], dict.fromkeys(reasons)
     cells = [Cell(e, s, m, seed) for e, s in places for seed in range(args.seeds) for m in args.methods]
     if args.ablations: cells += [Cell("alfworld", "student_small", a, seed) for seed in range(args.seeds) for a in ABLATIONS if ("alfworld", "student_small") in places]
     return list(dict.fromkeys(cells)), dict.fromkeys(reasons)
@@ -225,7 +226,7 @@ def report(args):
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if ablation_rows(rows):
             figures[f"{env}_{size}_ablations"] = ablation_figure(rows)
-            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate; those of other methods at the method's own. Differences are in percentage points, over the seeds that both have; with a single seed they say little: two seeds of one method differ by several points.", ablation_table(rows),
+            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with a single seed they say little: two seeds of one method differ by several points.", ablation_table(rows),
                      f"![Success of ablations against what they are ablations of](img/study/{env}_{size}_ablations.png)", command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]
     text = "\n\n".join(page) + "\n"
     (args.docs/"study.md").write_text(text, encoding="utf-8")

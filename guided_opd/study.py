@@ -134,12 +134,13 @@ def ablation_table(rows:list[dict] # of one environment and size
     "What is ablated, then each ablation beside it, as GitHub markdown."
     own = {(r["method"], r["decoding"]): r for r in ablation_rows(rows)}
     bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()}}
+    rate = lambda m: ", ".join(f"{lr:g}" for lr in sorted({r["lr"] for r in rows if r["method"] == m and "lr" in r}))
     points = lambda r: "" if r["points_mean"] is None else f"{r['points_mean']:+.1f}" + _interval(r["points_ci"], "{:+.1f}")
-    lines = ["| ablation | of | seeds | success, greedy | success, sampled | points, greedy | points, sampled |", "|---|---|--:|--:|--:|--:|--:|"]
+    lines = ["| ablation | of | learning rate | seeds | success, greedy | success, sampled | points, greedy | points, sampled |", "|---|---|--:|--:|--:|--:|--:|--:|"]
     for cells in (bases, own):
         for m in sorted({m for m, _ in cells}, key=[*METHODS, *ABLATIONS].index):
             greedy, sampled = (cells[m, d] for d in DECODINGS)
-            lines.append(f"| {m} | {greedy['base']} | {greedy['seeds']} | {greedy['success']:.1%} | {sampled['success']:.1%} | {points(greedy)} | {points(sampled)} |")
+            lines.append(f"| {m} | {greedy['base']} | {rate(m)} | {greedy['seeds']} | {greedy['success']:.1%} | {sampled['success']:.1%} | {points(greedy)} | {points(sampled)} |")
     return "\n".join(lines)
 
 def ablation_figure(rows:list[dict] # of one environment and size

@@ -64,6 +64,8 @@ def test_the_learning_rate_is_the_one_tuned_best(tmp_path):
     shutil.rmtree(tmp_path/"alfworld/student/tuning/opd-lr_0.005/seed_1")
     cell = lambda name: reproduce.config_of(reproduce.Cell("alfworld", "student", name, 7), tmp_path)
     assert (cell("opd").lr, cell("opd_k1").lr, cell("opd_k1").student_turns, cell("opd_k1").seed) == (.005, .005, "k1", 7)
+    (tmp_path/"alfworld/student/tuning/opd_k1-lr_0.001/seed_0").mkdir(parents=True); (tmp_path/"alfworld/student/tuning/opd_k1-lr_0.001/seed_0/evaluation.json").write_text(json.dumps([dict(success=.2)]))
+    assert (cell("opd_k1").lr, cell("opd_k3").lr, cell("tuning/opd_k1-lr_0.002").lr, cell("tuning/opd_k1-lr_0.002").student_turns) == (.001, .005, .002, "k1"), "unless it was tuned itself"
     assert cell("tcod_f2b_rho_0.4").lr == cell("tcod_f2b").lr == POCKET_SETTINGS["alfworld"]["settings_of"]["student"]["tcod_f2b"]["lr"] != .005, "an ablation of TCOD takes TCOD's"
     assert (cell("guided").lr, cell("cosine").lr, cell("cosine").guidance) == (.005, .005, "cosine"), "an ablation takes OPD's rate"
     assert reproduce.config_of(reproduce.Cell("alfworld", "student_small", "guided", 0), tmp_path).lr == POCKET_SETTINGS["alfworld"]["settings_of"]["student_small"]["guided"]["lr"] == .01, "a rate tuned for one student is not the other's"
