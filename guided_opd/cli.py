@@ -157,9 +157,10 @@ def evaluate(args):
         if args.dry_run: args.episodes = 1
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
     else: env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
-    policy, rules = _sampled_by(args, policy), protocol(args.protocol)
+    policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol), env.tasks(args.split, args.episodes)
+    if len(tasks) < args.episodes: print(f"{args.split} has {len(tasks)} tasks, so {len(tasks)} are played.", flush=True)
     temperature = rules.eval_temperature if args.temperature is None else args.temperature
-    result, trajectories = evaluate(policy, env, env.tasks(args.split)[:args.episodes], temperature, chat=rules.chat(policy.tokenizer, env), seed=args.seed, progress="episodes")
+    result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), seed=args.seed, progress="episodes")
     if args.out: append_trajectories(args.out, trajectories)
     print(result)
 

@@ -138,7 +138,7 @@ class GuidedOPD:
         self.optimiser = make_optimiser(c.optimiser, student.model, c.lr, c.weight_decay)
         self.scaler = torch.amp.GradScaler(student.device.type, enabled=student.lm.dtype == torch.float16)     # gradients of float16 activations would vanish
         self.scaler.scale(torch.zeros(1, device=student.device))     # so that it has a scale, also on a rank without rows
-        self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid")[:c.eval_episodes]
+        self.train_tasks, self.eval_tasks = env.tasks("train"), env.tasks("valid", c.eval_episodes)
         self.ranks, self.step = Ranks(), 0
         if self.ranks.sharded and (c.optimiser != "adamw" or self.scaler.is_enabled()): raise ValueError("FSDP (--use_fsdp) trains with optimiser='adamw' and in float32 or bfloat16: Muon needs whole matrices, and a float16 scale is not shared out.")
         if self.ranks.size > 1 and c.mixing == "doubt": raise ValueError("mixing='doubt' compares the turns of all episodes with each other, which several processes cannot: choose 'turn' or 'trajectory', or train in one process.")

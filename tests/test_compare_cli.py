@@ -227,6 +227,15 @@ def test_pocket_models_play_what_they_were_made_for(models):
     assert types("evaluate", models/"student") is None and types("compare", "--task-types", "boil,melt") == ["boil", "melt"]
 
 
+def test_evaluate_plays_as_many_tasks_as_it_is_told(models, monkeypatch, capsys):
+    import guided_opd.evaluate
+    from guided_opd.cli import main
+    played = []
+    monkeypatch.setattr(guided_opd.evaluate, "evaluate", lambda policy, env, tasks, *a, **kw: (played.append(tasks) or "", []))
+    for env, n in (("alfworld", 200), ("webshop", 2000)): main(["evaluate", str(models/"student"), "--env", env, "--episodes", str(n)])
+    assert len(set(played[0])) == 200 and 0 < len(played[1]) < 2000
+    assert capsys.readouterr().out.split("\n")[1] == f"test has {len(played[1])} tasks, so {len(played[1])} are played."
+
 def test_train_with_the_base_as_teacher_and_what_it_needs(tmp_path):
     run = ["train", "--env", "alfworld", "--size", "compact", "--games", "generated", "--teacher", "base", "--run", str(tmp_path/"run"), "--steps", "1", "--rollouts-per-step", "2", "--max-turns", "2", "--eval-every", "0"]
     with pytest.raises(SystemExit, match="lora-rank"): main(run)
