@@ -83,7 +83,7 @@ def overview_table(results:dict[tuple[str, str], list[dict]], # of `read_results
         if not all((m, d) in of for d in DECODINGS): return ""
         return " / ".join(f"{of[m, d]['success']:.1%}" for d in DECODINGS) + f" ({of[m, 'greedy']['seeds']})"*(m not in REFERENCES)
     lines = ["| | " + " | ".join(envs) + " |", "|---|" + "--:|"*len(envs)]
-    return "\n".join(lines + [f"| {m} | " + " | ".join(show(of, m) for of in envs.values()) + " |" for m in (*REFERENCES, *names) if any(show(of, m) for of in envs.values())])
+    return "\n".join(lines + [f"| {m} | " + " | ".join(show(of, m) or "–" for of in envs.values()) + " |" for m in (*REFERENCES, *names) if any(show(of, m) for of in envs.values())])
 
 # %% ../nbs/22_study.ipynb #abc91863
 def _intervals_figure(values:dict[str, dict[str, tuple]], # by decoding and name: mean, interval or None, each seed's own

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from guided_opd.compare import POCKET_SETTINGS, bootstrap, summarise_rows
+from guided_opd.study import overview_table, read_results
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT/"benchmarks"/"reproduce.py"
@@ -21,6 +22,10 @@ def test_the_page_in_the_docs_is_what_the_files_give(tmp_path, monkeypatch):
     text = reproduce.report(SimpleNamespace(results=ROOT/"benchmarks"/"results", docs=tmp_path))
     assert (ROOT/"docs"/"study.md").read_text(encoding="utf-8") == text, "run: python benchmarks/reproduce.py --tables-only"
     for name in drawn: assert f"img/study/{name}.png" in text and (ROOT/"docs"/"img"/"study"/f"{name}.png").exists()
+
+def test_the_readme_has_the_newest_overview():
+    table = overview_table(read_results(ROOT/"benchmarks"/"results"), "student_small", reproduce.METHODS)
+    assert table in (ROOT/"README.md").read_text(encoding="utf-8"), f"nbs/index.ipynb has an older table than:\n{table}"
 
 def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
     run = lambda *more: subprocess.run([sys.executable, SCRIPT, "--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "doubt", "--seeds", "1", "--results", tmp_path/"results", "--work", tmp_path/"work", *more], capture_output=True, text=True, cwd=ROOT)
