@@ -68,8 +68,8 @@ def config_of(cell, results, smoke=False):
     recipe, (name, lr) = POCKET_SETTINGS[cell.env], cell.tuned or (cell.name, None)
     own = dict(method="guided") | ABLATIONS[name] if name in ABLATIONS else dict(method=name)
     like = "opd" if name in ABLATIONS and own["method"] == "guided" else own["method"]
-    for rate in (tuned_lr(results, cell.env, cell.size, like), tuned_lr(results, cell.env, cell.size, name), lr and float(lr)): own |= {} if rate is None else dict(lr=rate)
-    own = recipe["settings_of"][cell.size].get(like, {}) | own
+    lr = float(lr) if lr else next((rate for n in dict.fromkeys((name, like)) if (rate := tuned_lr(results, cell.env, cell.size, n)) is not None), None)
+    own = recipe["settings_of"][cell.size].get(like, {}) | own | ({} if lr is None else dict(lr=lr))
     return GuidedOPDConfig(**{**recipe["settings"], **own, "seed": cell.seed, **(dict(steps=2, rollouts_per_step=2, max_turns=3, eval_episodes=2, warmup_steps=1) if smoke else {})})
 
 def missing(env, size):
@@ -101,8 +101,9 @@ def weak_teacher(env, work, updates=WEAK_UPDATES, episodes=2000):
         imitate(model, demonstrations(world, tokenizer, world.tasks("train", episodes), progress="demonstrations"), size, progress="training a weak teacher")
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as making:
-            tokenizer.save_pretrained(making := Path(making)/"teacher"); model.to(torch.bfloat16).save_pretrained(making)
-            try: making.rename(place)
+            made = Path(making)/"teacher"
+            tokenizer.save_pretrained(made); model.to(torch.bfloat16).save_pretrained(made)
+            try: made.rename(place)
             except OSError:
                 if not place.exists(): raise
     return load_pocket("teacher", env, folder)
@@ -224,10 +225,10 @@ def report(args):
             figures[f"{env}_{size}_failed"] = failed
             page.append(f"How long the roll-outs are that fail:\n\n![Turns of failed roll-outs by training step](img/study/{env}_{size}_failed.png)")
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
-        if ablation_rows(rows):
+        if ablated := dict.fromkeys(r["method"] for r in ablation_rows(rows)):
             figures[f"{env}_{size}_ablations"] = ablation_figure(rows)
-            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with a single seed they say little: two seeds of one method differ by several points.", ablation_table(rows),
-                     f"![Success of ablations against what they are ablations of](img/study/{env}_{size}_ablations.png)", command("python benchmarks/reproduce.py --envs alfworld --sizes student_small --ablations")]
+            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate, against OPD; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with a single seed they say little: two seeds of one method differ by several points.", ablation_table(rows),
+                     f"![Success of ablations against what they are ablations of](img/study/{env}_{size}_ablations.png)", command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} " + ("--ablations" if (env, size) == ("alfworld", "student_small") else f"--methods {','.join(ablated)}"))]
     text = "\n\n".join(page) + "\n"
     (args.docs/"study.md").write_text(text, encoding="utf-8")
     draw(figures, args.docs/"img"/"study")

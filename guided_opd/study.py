@@ -82,8 +82,9 @@ def overview_table(results:dict[tuple[str, str], list[dict]], # of `read_results
     def show(of, m):
         if not all((m, d) in of for d in DECODINGS): return ""
         return " / ".join(f"{of[m, d]['success']:.1%}" for d in DECODINGS) + f" ({of[m, 'greedy']['seeds']})"*(m not in REFERENCES)
+    cells = {m: [show(of, m) for of in envs.values()] for m in (*REFERENCES, *names)}
     lines = ["| | " + " | ".join(envs) + " |", "|---|" + "--:|"*len(envs)]
-    return "\n".join(lines + [f"| {m} | " + " | ".join(show(of, m) or "–" for of in envs.values()) + " |" for m in (*REFERENCES, *names) if any(show(of, m) for of in envs.values())])
+    return "\n".join(lines + [f"| {m} | " + " | ".join(x or "–" for x in xs) + " |" for m, xs in cells.items() if any(xs)])
 
 # %% ../nbs/22_study.ipynb #abc91863
 def _intervals_figure(values:dict[str, dict[str, tuple]], # by decoding and name: mean, interval or None, each seed's own
@@ -121,9 +122,9 @@ def ablation_rows(rows:list[dict] # of one environment and size
     "Success of each ablation and decoding, and `points`: the differences, in percentage points, from what it is an ablation of (`base`), over the seeds that both have, with mean and paired 95 % interval."
     out = []
     for r in summarise_rows(rows):
-        if r["method"] not in ABLATIONS or r["method"] == "cosine": continue
+        if r["method"] not in ABLATIONS: continue
         method = ABLATIONS[r["method"]].get("method", "guided")
-        base = "cosine" if method == "guided" else method
+        base = "opd" if r["method"] == "cosine" else "cosine" if method == "guided" else method
         own, other = (by_seed(rows, m, r["decoding"], "success") for m in (r["method"], base))
         points = [100*(x - other[s]) for s, x in own.items() if s in other]
         out.append(dict(method=r["method"], base=base, decoding=r["decoding"], seeds=r["seeds"], success=r["success"], points=points, points_mean=mean_se(points)[0] if points else None, points_ci=bootstrap(lambda x: x, points)))
@@ -133,7 +134,7 @@ def ablation_table(rows:list[dict] # of one environment and size
                   ) -> str:
     "What is ablated, then each ablation beside it, as GitHub markdown."
     own = {(r["method"], r["decoding"]): r for r in ablation_rows(rows)}
-    bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()}}
+    bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()} - ABLATIONS.keys()}
     rate = lambda m: ", ".join(f"{lr:g}" for lr in sorted({r["lr"] for r in rows if r["method"] == m and "lr" in r}))
     points = lambda r: "" if r["points_mean"] is None else f"{r['points_mean']:+.1f}" + _interval(r["points_ci"], "{:+.1f}")
     lines = ["| ablation | of | learning rate | seeds | success, greedy | success, sampled | points, greedy | points, sampled |", "|---|---|--:|--:|--:|--:|--:|--:|"]
