@@ -12,7 +12,7 @@ from reproduce import draw
 from guided_opd.drift import drift_of_runs
 from guided_opd.losses import MEASURES
 from guided_opd.plots import stages_figure
-from guided_opd.report import METHOD_NAMES
+from guided_opd.schedule import METHODS
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 p.add_argument("runs", nargs="?", type=Path, default=Path("runs/demo"), help="folder of METHOD/seed_N, as demo and compare write it; the seeds of a method are pooled")
@@ -30,5 +30,5 @@ for measure in args.measures:
             at = {r["turn"] + 1: r for r in rows}
             print(f"| {stage} | {method} | " + " | ".join(f"{r[measure]:.2f} ± {r[measure + '_se']:.2f} ({r['n']})" if (r := at.get(k)) and measure in r else "–" for k in args.turns) + " |")
     print()
-named = {stage: {METHOD_NAMES.get(m, m): rows for m, rows in methods.items()} for stage, methods in stages.items()}
+named = {stage: {METHODS.get(m, m): rows for m, rows in methods.items()} for stage, methods in stages.items()}
 draw({f"drift_{m}": stages_figure(named, m) for m in args.measures}, args.out or args.runs, {"_light": "#1b1f24", "_dark": "#e6e8ea"})

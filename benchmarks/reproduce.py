@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from guided_opd.runfolder import read_jsonl, write_json
+from guided_opd.schedule import METHODS
 
-ENVS, SIZES, METHODS = ("alfworld", "scienceworld", "webshop"), ("student_small", "student"), ("sft", "opd", "guided", "tcod_f2b", "tcod_b2f")
+ENVS, SIZES = ("alfworld", "scienceworld", "webshop"), ("student_small", "student")
 RATES, FIRST_RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
 TUNING_EPISODES, EPISODES, WEAK_UPDATES = 64, 256, 600
 HERE = Path(__file__).parent
@@ -199,7 +200,7 @@ def report(args):
     page.append("The paper's claim (+21.1 % Score and +25.5 % success rate over OPD, averaged over three environments, more for smaller students) can be called reproduced at this scale only when all three environments and both students stand here with five seeds. Until then each table speaks for itself alone.")
     page.append(command("python benchmarks/reproduce.py --dry-run") + " lists what is missing and how long it takes; without `--dry-run` it is run.")
     page += ["## Every method", "Success, greedy / sampled, of 256 unseen tasks; means over as many trainings as the brackets say. The tables below have intervals, Score and gains."]
-    page += [f"The student `{size}`:\n\n{overview_table(results, size, METHODS)}" for size in SIZES if any(s == size for _, s in results)]
+    page += [f"The student `{size}`:\n\n{overview_table(results, size)}" for size in SIZES if any(s == size for _, s in results)]
     page += ["## Where the teacher stops being one", "The paper's argument needs a teacher that is good on its own road and worse off it. The cold-started student plays the first *k* turns of an unseen task, then the teacher has 20 turns of its own; greedy decoding, bands of one standard error over episodes."]
     for env in ENVS:
         kept, again = args.results/env/"takeover.json", f"python benchmarks/takeover.py --env {env}"
@@ -266,7 +267,7 @@ def main():
     listed = lambda s: s.split(",")
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--envs", type=listed, default=ENVS, metavar="A,B"); p.add_argument("--sizes", type=listed, default=SIZES, metavar="A,B", help=f"of {', '.join(SIZES)}")
-    p.add_argument("--methods", type=listed, default=METHODS, metavar="A,B", help="methods or ablations"); p.add_argument("--seeds", type=int, help="trainings of each; 5 unless it is said, with --tune 1")
+    p.add_argument("--methods", type=listed, default=tuple(METHODS), metavar="A,B", help="methods or ablations"); p.add_argument("--seeds", type=int, help="trainings of each; 5 unless it is said, with --tune 1")
     p.add_argument("--ablations", action="store_true", help="also every ablation, on ALFWorld with the small student"); p.add_argument("--tune", action="store_true", help="run the trainings that choose learning rates")
     p.add_argument("--jobs", type=int, default=1, help="cells at once, each with one thread on a CPU"); p.add_argument("--dry-run", action="store_true", help="list the cells only"); p.add_argument("--tables-only", action="store_true", help="run nothing; write tables and figures")
     p.add_argument("--results", type=Path, default=HERE/"results", metavar="DIR"); p.add_argument("--work", type=Path, default=Path("runs/study"), metavar="DIR"); p.add_argument("--docs", type=Path, default=HERE.parent/"docs", metavar="DIR")

@@ -170,7 +170,7 @@ def compare(args):
     _unsloth_first(args.preset)
     from guided_opd.compare import POCKET_SETTINGS, compare, markdown_table
     from guided_opd.report import write_report
-    from guided_opd.trainer import METHODS
+    from guided_opd.schedule import METHODS
     _threads()
     if unknown := [m for m in args.methods if m not in METHODS]: raise ValueError(f"There is no method {unknown[0]!r}; choose from {', '.join(METHODS)}.")
     if args.preset:
@@ -273,7 +273,7 @@ def _parser():
             flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),
             flag("--temperature", type=float, help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
-    command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of guided, opd, sft, tcod_f2b, tcod_b2f"),
+    command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of opd, guided, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),
             flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's own, tuned for each pocket student)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
             flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"),

@@ -10,14 +10,13 @@ __all__ = ['ACTOR_COLOURS', 'OTHER_COLOURS', 'MEASURE_NAMES', 'template', 'sched
 # %% ../nbs/16_plots.ipynb #7f74cf20
 from collections.abc import Sequence
 from itertools import cycle
-from .schedule import Schedule
+from .schedule import METHODS, Schedule
 from .trajectory import ACTORS, Trajectory, known, mean_se
 
 # %% ../nbs/16_plots.ipynb #ce289dba
 ACTOR_COLOURS = dict(student="#0072B2", teacher="#D55E00", expert="#009E73")
 OTHER_COLOURS = "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#B8A800"   # what is no actor: methods, phases, labels
 _DASHES, _SYMBOLS = ("solid", "dash", "dot", "dashdot", "longdash"), ("circle", "square", "diamond", "triangle-up", "x")
-_METHODS = "opd", "guided", "sft", "tcod_f2b", "tcod_b2f"
 _HATCH = dict(student="", teacher="/", expert="x")
 _LEGEND = dict(orientation="h", x=0, xanchor="left", y=1.02, yanchor="bottom", font=dict(size=13), bgcolor="rgba(0,0,0,0)")
 _GREY, _GRID = "#767676", "rgba(127,127,127,.25)"
@@ -40,8 +39,8 @@ def _alpha(colour, a): return f"rgba({int(colour[1:3], 16)},{int(colour[3:5], 16
 
 def _look(labels):
     "Colour, dash and symbol of each label; actors keep their own colours, and methods have the same look in every figure."
-    own = {name: i for names in (_METHODS, ACTORS) for i, name in enumerate(names)}
-    free = cycle([i for m, i in own.items() if m in _METHODS and m not in labels] or range(len(_METHODS)))
+    own = {name: i for names in (METHODS, ACTORS) for i, name in enumerate(names)}
+    free = cycle([i for m, i in own.items() if m in METHODS and m not in labels] or range(len(METHODS)))
     slots = {l: own[l] if l in own else next(free) for l in labels}
     return {l: (ACTOR_COLOURS.get(l) or OTHER_COLOURS[i], _DASHES[i], _SYMBOLS[i]) for l, i in slots.items()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from .compare import DECODINGS, REFERENCES, _gain, bootstrap, by_seed, summarise_rows
 from .plots import _GREY, _figure
 from .runfolder import read_jsonl
-from .trainer import METHODS
+from .schedule import METHODS
 from .trajectory import mean_se
 
 # %% ../nbs/22_study.ipynb #8270a580
@@ -35,12 +35,12 @@ ABLATIONS = {
 def read_results(folder:Path # holds ENV/SIZE/NAME/seed_N
                 ) -> dict[tuple[str, str], list[dict]]:
     "By environment and size: the rows of every finished cell; cold start and teacher first, then methods, then ablations."
-    out, order = {}, [*ABLATIONS]
+    out, order = {}, {name: i for i, name in enumerate((*METHODS, *ABLATIONS))}
     for protocol in sorted(Path(folder).glob("*/*/protocol.json")):
         place = protocol.parent
         reference = place/"reference.json"
         rows = json.loads(reference.read_text()) if reference.exists() else []
-        for path in sorted(place.glob("*/seed_*/evaluation.json"), key=lambda p: (order.index(n) if (n := p.parents[1].name) in order else -1, p)): rows += json.loads(path.read_text())
+        for path in sorted(place.glob("*/seed_*/evaluation.json"), key=lambda p: (order.get(p.parents[1].name, len(order)), p)): rows += json.loads(path.read_text())
         if rows: out[place.parent.name, place.name] = rows
     return out
 
@@ -74,15 +74,14 @@ def study_table(rows:list[dict],           # of one environment and size
     return "\n".join(lines)
 
 def overview_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
-                   size:str,                                  # of the student
-                   names:list[str]                            # methods, in the table's order
+                   size:str                                   # of the student
                   ) -> str:
-    "Mean success in each environment, greedy / sampled, and in brackets of how many trainings, as GitHub markdown."
+    "Mean success of each method in each environment, greedy / sampled, and in brackets of how many trainings, as GitHub markdown."
     envs = {env: {(r["method"], r["decoding"]): r for r in summarise_rows(rows)} for (env, s), rows in results.items() if s == size}
     def show(of, m):
         if not all((m, d) in of for d in DECODINGS): return ""
         return " / ".join(f"{of[m, d]['success']:.1%}" for d in DECODINGS) + f" ({of[m, 'greedy']['seeds']})"*(m not in REFERENCES)
-    cells = {m: [show(of, m) for of in envs.values()] for m in (*REFERENCES, *names)}
+    cells = {m: [show(of, m) for of in envs.values()] for m in (*REFERENCES, *METHODS)}
     lines = ["| | " + " | ".join(envs) + " |", "|---|" + "--:|"*len(envs)]
     return "\n".join(lines + [f"| {m} | " + " | ".join(x or "–" for x in xs) + " |" for m, xs in cells.items() if any(xs)])
 

@@ -160,7 +160,7 @@ def test_the_module_is_the_command():
         done = run(*args)
         assert done.returncode == 2 and done.stdout == "" and "usage:" in done.stderr and "Traceback" not in done.stderr
     done = run("train", "--method", "dpo")
-    assert done.returncode == 1 and done.stderr == "guided-opd: There is no method 'dpo'; choose one of guided, opd, sft, tcod_f2b, tcod_b2f.\n", done.stderr
+    assert done.returncode == 1 and done.stderr == "guided-opd: There is no method 'dpo'; choose one of opd, guided, sft, tcod_f2b, tcod_b2f.\n", done.stderr
 
 def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
     empty, torn = tmp_path/"empty", tmp_path/"torn"
@@ -176,7 +176,7 @@ def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
                       (["evaluate", models/"student", "--split", "holiday"], "Unknown split 'holiday'"),
                       (["evaluate", models/"student", "--episodes", "0"], "1 episode or more"),
                       (["evaluate", models/"student", "--temperature", "-1"], "temperature is -1.0"),
-                      (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose from guided, opd"),
+                      (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose from opd, guided"),
                       (["report", tmp_path/"none"], "none"),
                       (["envs", "webshop", "--export", tmp_path], "guided-opd envs alfworld --export")):
         code, said = command(tmp_path, *args)

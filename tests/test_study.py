@@ -24,7 +24,7 @@ def test_the_page_in_the_docs_is_what_the_files_give(tmp_path, monkeypatch):
     for name in drawn: assert f"img/study/{name}.png" in text and (ROOT/"docs"/"img"/"study"/f"{name}.png").exists()
 
 def test_the_readme_has_the_newest_overview():
-    table = overview_table(read_results(ROOT/"benchmarks"/"results"), "student_small", reproduce.METHODS)
+    table = overview_table(read_results(ROOT/"benchmarks"/"results"), "student_small")
     assert table in (ROOT/"README.md").read_text(encoding="utf-8"), f"nbs/index.ipynb has an older table than:\n{table}"
 
 def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):

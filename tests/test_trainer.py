@@ -10,8 +10,8 @@ from helpers import TOK, Child, Corridor, policy
 from guided_opd import runfolder as module
 from guided_opd.envs.base import WorkerDied
 from guided_opd.losses import token_weights
-from guided_opd.schedule import adaptive, constant
-from guided_opd.trainer import METHODS, GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
+from guided_opd.schedule import METHODS, adaptive, constant
+from guided_opd.trainer import GuidedOPD, GuidedOPDConfig, NaNLossError, atomic_folder, checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
 
 SMALL = dict(steps=6, rollouts_per_step=4, lr=1e-2, warmup_steps=2, eval_every=3, eval_episodes=2, save_every=2, keep_trajectories=4, batch_size=3, max_tokens=600)
