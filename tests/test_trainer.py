@@ -401,7 +401,7 @@ def test_a_damaged_metrics_file_is_named_by_line(tmp_path):
     f.write_text('{"step": 1}\n{"st')
     assert read_jsonl(f) == [{"step": 1}] and read_jsonl(tmp_path/"none") == []
 
-@pytest.mark.parametrize("wrong, why", [(dict(method="dpo"), "guided, opd, sft, tcod_f2b, tcod_b2f"), (dict(student_turns="l2"), "student_turns is 'l2'"), (dict(steps=0), "steps is 0"), (dict(lr=0.), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
+@pytest.mark.parametrize("wrong, why", [(dict(method="dpo"), "opd, guided, sft, tcod_f2b, tcod_b2f"), (dict(student_turns="l2"), "student_turns is 'l2'"), (dict(steps=0), "steps is 0"), (dict(lr=0.), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
     (dict(temperature=0.), "reverse KL is an expectation"), (dict(normalisation="mean"), "'token' or 'turn'"), (dict(history="chat"), "'transcript' or 'window'"), (dict(max_turns=0), "max_turns is 0"), (dict(ratio=1.5), "ratio is 1.5"),
     (dict(lora_rank=-1), "lora_rank is -1"), (dict(eval_every=-1), "eval_every is -1"), (dict(window=-1), "window is -1"), (dict(final_lr=2.), "final_lr is 2"), (dict(keep_trajectories=-1), "keep_trajectories is -1")], ids=str)
 def test_wrong_settings_are_refused_with_a_reason(wrong, why):
