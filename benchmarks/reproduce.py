@@ -185,7 +185,7 @@ def run_all(cells, args):
 def report(args):
     "docs/study.md and its figures; returns the page's text."
     from guided_opd.plots import failed_length_figure, learning_figure, takeover_figure
-    from guided_opd.study import ablation_figure, ablation_rows, ablation_table, average_rows, gain_figure, overview_table, read_metrics, read_results, study_table
+    from guided_opd.study import ablation_figure, ablation_rows, ablation_table, average_rows, gain_figure, overview_table, read_metrics, read_results, size_table, study_table
     results, figures = read_results(args.results), {}
     cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
     command = lambda c: f"`{c}`"
@@ -214,6 +214,8 @@ def report(args):
         page += [f"## Averaged over the environments, {size}", f"{', '.join(env for env, s in results if s == size)}, each counting alike; a seed is one training of each, so there are as many seeds as the environment with the fewest has. The paper's claim is about this table; the gain is that of the averages.", study_table(rows, list(METHODS)), *said_of_guided(rows),
                  f"![Relative gain over OPD, averaged over the environments](img/study/average_{size}_gain.png)"]
         figures[f"average_{size}_gain"] = gain_figure(rows)
+    if table := size_table(results, *SIZES):
+        page += ["## More for smaller students?", "Guided-OPD's gain over OPD in per cent with the smaller and with the larger student, where both were trained, and the difference of the two. The paper says that smaller students gain more; where the interval of a difference holds zero, it is not settled.", table]
     for (env, size), rows in results.items():
         page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
         page += said_of_guided(rows)

@@ -990,6 +990,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'guided_opd.study.overview_table': ('study.html#overview_table', 'guided_opd/study.py'),
                                   'guided_opd.study.read_metrics': ('study.html#read_metrics', 'guided_opd/study.py'),
                                   'guided_opd.study.read_results': ('study.html#read_results', 'guided_opd/study.py'),
+                                  'guided_opd.study.size_table': ('study.html#size_table', 'guided_opd/study.py'),
                                   'guided_opd.study.study_table': ('study.html#study_table', 'guided_opd/study.py')},
             'guided_opd.trainer': { 'guided_opd.trainer.GuidedOPD': ('trainer.html#guidedopd', 'guided_opd/trainer.py'),
                                     'guided_opd.trainer.GuidedOPD.__init__': ('trainer.html#guidedopd.__init__', 'guided_opd/trainer.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ABLATIONS', 'read_results', 'read_metrics', 'average_rows', 'study_table', 'overview_table', 'gain_figure',
-           'ablation_rows', 'ablation_table', 'ablation_figure']
+           'size_table', 'ablation_rows', 'ablation_table', 'ablation_figure']
 
 # %% ../nbs/22_study.ipynb #d43d75b4
 import json
@@ -114,6 +114,28 @@ def gain_figure(rows:list[dict],   # of one environment and size
         own, opd = (by_seed(rows, m, r["decoding"], k) for m in (r["method"], "opd"))
         values.setdefault(r["decoding"], {})[r["method"]] = r[f"{k}_gain"], r[f"{k}_gain_ci"], [_gain(x, opd[s]) for s, x in own.items() if opd.get(s)]
     return _intervals_figure(values, f"{'success rate' if k == 'success' else 'Score'} relative to OPD, per cent", " %")
+
+# %% ../nbs/22_study.ipynb #c51e7ab1
+def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
+               smaller:str="student_small", larger:str="student"
+              ) -> str:                                   # empty where nothing was trained with both
+    "Guided-OPD's relative gain over OPD with a smaller and a larger student, and the difference, with 95 % bootstrap intervals over seeds, as GitHub markdown."
+    envs = [env for env, size in results if size == smaller and (env, larger) in results]
+    places = {env: [results[env, size] for size in (smaller, larger)] for env in envs}
+    if len(envs) > 1: places["averaged"] = [average_rows({k: rows for k, rows in results.items() if k[0] in envs}, size) for size in (smaller, larger)]
+    lines = []
+    for place, (small, large) in places.items():
+        for decoding in DECODINGS:
+            cells, seeds = [], []
+            for k in ("success", "score"):
+                groups = [by_seed(rows, method, decoding, k) for rows in (small, large) for method in ("guided", "opd")]
+                seeds = sorted(set.intersection(*map(set, groups)))
+                if not seeds: continue
+                more, samples = lambda a, b, c, d: _gain(a, b) - _gain(c, d), [[g[s] for s in seeds] for g in groups]
+                for f, xs in ((_gain, samples[:2]), (_gain, samples[2:]), (more, samples)): cells.append(f"{f(*(mean_se(x)[0] for x in xs)):+.0f}" + _interval(bootstrap(f, *xs), "{:+.0f}"))
+            if seeds: lines.append(f"| {place} | {decoding} | {len(seeds)} | " + " | ".join(cells) + " |")
+    if not lines: return ""
+    return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
 # %% ../nbs/22_study.ipynb #630f0fb1
 def ablation_rows(rows:list[dict] # of one environment and size
