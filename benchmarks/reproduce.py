@@ -49,11 +49,11 @@ def tuned_lr(results, env, size, method):
     return max(tried, key=tried.get) if tried else None
 
 def rates_to_try(results, env, size, method):
-    "The first two learning rates, then the neighbours of the best one, until it lies between two that are worse."
+    "The first two learning rates, then the neighbours of the best one (of each, where several are best), until it lies between two that are worse."
     tried = tried_rates(results, env, size, method)
     if not set(FIRST_RATES) <= set(tried): return FIRST_RATES
-    best = RATES.index(max(tried, key=tried.get))
-    return tuple(lr for i, lr in enumerate(RATES) if lr in tried or abs(i - best) == 1)
+    best = [RATES.index(lr) for lr, success in tried.items() if success == max(tried.values())]
+    return tuple(lr for i, lr in enumerate(RATES) if lr in tried or any(abs(i - b) == 1 for b in best))
 
 def tuning_cells(results, env, size, method, seeds):
     "Trainings that choose a learning rate: one with each of `rates_to_try`, and when those are done, further seeds of the two best rates."

@@ -60,6 +60,10 @@ def test_the_learning_rate_is_the_one_tuned_best(tmp_path):
         (place/"evaluation.json").write_text(json.dumps([dict(success=x), dict(success=x - .1)]))
     assert reproduce.rates_to_try(tmp_path, "alfworld", "student", "opd") == (.002, .005, .01) and reproduce.rates_to_try(tmp_path, "alfworld", "student", "sft") == (.002, .005), "on from the better one"
     assert reproduce.tuned_lr(tmp_path, "alfworld", "student", "opd") == .005 and reproduce.tuned_lr(tmp_path, "alfworld", "student", "sft") is None
+    for lr in ("0.002", "0.005"):
+        level = tmp_path/"webshop"/"student"/"tuning"/f"opd-lr_{lr}"/"seed_0"; level.mkdir(parents=True)
+        (level/"evaluation.json").write_text(json.dumps([dict(success=.2)]))
+    assert reproduce.rates_to_try(tmp_path, "webshop", "student", "opd") == (.001, .002, .005, .01), "where two are equally good, on from both"
     (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0").mkdir(parents=True); (tmp_path/"alfworld/student/tuning/opd-lr_0.01/seed_0/evaluation.json").write_text(json.dumps([dict(success=.2)]))
     assert reproduce.rates_to_try(tmp_path, "alfworld", "student", "opd") == (.002, .005, .01), "the best lies between two that are worse"
     names = lambda seeds: [(c.name.rpartition("_")[2], c.seed) for c in reproduce.tuning_cells(tmp_path, "alfworld", "student", "opd", seeds)]
