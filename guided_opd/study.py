@@ -9,7 +9,7 @@ __all__ = ['ABLATIONS', 'read_results', 'read_metrics', 'average_rows', 'study_t
 # %% ../nbs/22_study.ipynb #d43d75b4
 import json
 from pathlib import Path
-from .compare import DECODINGS, REFERENCES, _gain, bootstrap, by_seed, summarise_rows
+from .compare import DECODINGS, REFERENCES, _gain, bootstrap, by_seed, interval, resampled, summarise_rows
 from .plots import _GREY, _figure
 from .runfolder import read_jsonl
 from .schedule import METHODS
@@ -126,14 +126,15 @@ def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
     lines = []
     for place, (small, large) in places.items():
         for decoding in DECODINGS:
-            cells, seeds = [], []
+            cells = []
             for k in ("success", "score"):
-                groups = [by_seed(rows, method, decoding, k) for rows in (small, large) for method in ("guided", "opd")]
-                seeds = sorted(set.intersection(*map(set, groups)))
-                if not seeds: continue
-                more, samples = lambda a, b, c, d: _gain(a, b) - _gain(c, d), [[g[s] for s in seeds] for g in groups]
-                for f, xs in ((_gain, samples[:2]), (_gain, samples[2:]), (more, samples)): cells.append(f"{f(*(mean_se(x)[0] for x in xs)):+.0f}" + _interval(bootstrap(f, *xs), "{:+.0f}"))
-            if seeds: lines.append(f"| {place} | {decoding} | {len(seeds)} | " + " | ".join(cells) + " |")
+                groups = [[by_seed(rows, method, decoding, k) for method in ("guided", "opd")] for rows in (small, large)]
+                samples = [[[of[s] for s in guided if s in opd] for of in (guided, opd)] for guided, opd in groups]
+                if not all(guided for guided, _ in samples): break
+                gains, (a, b) = [_gain(*(mean_se(x)[0] for x in pair)) for pair in samples], [resampled(_gain, *pair, seed=i) for i, pair in enumerate(samples)]
+                spread = [*(bootstrap(_gain, *pair) for pair in samples), None if a is None or b is None else interval(a - b)]
+                cells += [f"{gain:+.0f}" + _interval(ci, "{:+.0f}") for gain, ci in zip((*gains, gains[0] - gains[1]), spread)]
+            else: lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(guided)) for guided, _ in samples) + " | " + " | ".join(cells) + " |")
     if not lines: return ""
     return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
