@@ -239,12 +239,12 @@ def report(args):
 
 def said_of_guided(rows):
     "What an interval of Guided-OPD's gain says, a sentence each for greedy and sampled."
-    from guided_opd.compare import by_seed, summarise_rows
+    from guided_opd.compare import paired, summarise_rows
     out = []
     for r in summarise_rows(rows):
         if r["method"] == "guided" and r["success_gain_ci"]:
-            (lo, hi), (guided, opd) = r["success_gain_ci"], (by_seed(rows, m, r["decoding"], "success") for m in ("guided", "opd"))
-            n, ahead = len(both := guided.keys() & opd.keys()), sum(guided[s] > opd[s] for s in both)
+            (lo, hi), both = r["success_gain_ci"], [*zip(*paired(rows, "guided", "opd", r["decoding"], "success"))]
+            n, ahead = len(both), sum(guided > opd for guided, opd in both)
             out.append(f"Guided-OPD, {r['decoding']}, {n} seeds: {r['success_gain']:+.0f} % success [{lo:+.0f} %, {hi:+.0f} %], ahead in {ahead} of {n} seeds. " + (("The interval is clear of zero." + f" That is less than it seems: it always is when all seeds agree in sign, and two equal methods agree so in {2.**(1 - n):.0%} of comparisons."*(ahead in (0, n))) if lo > 0 or hi < 0 else "The interval holds zero, so this does not settle it."))
     return out
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_cell', 'resampled', 'interval', 'bootstrap',
-           'by_seed', 'summarise_rows', 'markdown_table', 'Work', 'run_at_once', 'open_comparison', 'references',
-           'compare']
+           'by_seed', 'paired', 'summarise_rows', 'markdown_table', 'Work', 'run_at_once', 'open_comparison',
+           'references', 'compare']
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
 import json, os, signal, sys, threading
@@ -77,7 +77,7 @@ def resampled(f:Callable,          # from the mean of each sample, [resamples], 
     return values if np.isfinite(values).all() else None
 
 def interval(values:np.ndarray|None, level:float=.95) -> list[float]|None:
-    "The middle of resampled values; None where there are none."
+    "The middle share `level` of resampled values, its ends; None where there are none."
     return None if values is None else np.quantile(values, [(1 - level)/2, (1 + level)/2]).tolist()
 
 def bootstrap(f:Callable, *samples:list[float], n:int=10_000, level:float=.95) -> list[float]|None:
@@ -89,6 +89,12 @@ def _gain(x, base): return 100*(x/base - 1)
 def by_seed(rows:list[dict], method:str, decoding:str, k:str) -> dict[int, float]:
     "A method's measure `k` by seed."
     return {r["seed"]: r[k] for r in rows if r["method"] == method and r["decoding"] == decoding}
+
+def paired(rows:list[dict], method:str, base:str, decoding:str, k:str) -> tuple[list[float], list[float]]:
+    "A method's and its base's measure `k`, of the seeds that both have."
+    own, other = (by_seed(rows, m, decoding, k) for m in (method, base))
+    both = [s for s in own if s in other]
+    return [own[s] for s in both], [other[s] for s in both]
 
 def summarise_rows(rows:list[dict] # of `run_cell`
                   ) -> list[dict]:
@@ -103,11 +109,9 @@ def summarise_rows(rows:list[dict] # of `run_cell`
                 xs = [r[k] for r in rs if r.get(k) is not None]
                 if xs: row[k], row[f"{k}_se"] = mean_se(xs)
             for k in ("success", "score"):
-                own, opd = (by_seed(rows, m, decoding, k) for m in (method, "opd"))
-                row |= {f"{k}_ci": bootstrap(lambda x: x, list(own.values())), f"{k}_gain": None, f"{k}_gain_ci": None}
-                both = [s for s in own if s in opd]
-                if method in ("opd", *REFERENCES) or not sum(opd[s] for s in both): continue
-                pair = [[of[s] for s in both] for of in (own, opd)]
+                row |= {f"{k}_ci": bootstrap(lambda x: x, list(by_seed(rows, method, decoding, k).values())), f"{k}_gain": None, f"{k}_gain_ci": None}
+                pair = paired(rows, method, "opd", decoding, k)
+                if method in ("opd", *REFERENCES) or not sum(pair[1]): continue
                 row |= {f"{k}_gain": _gain(*(mean_se(xs)[0] for xs in pair)), f"{k}_gain_ci": bootstrap(_gain, *pair)}
             out.append(row)
     return out

@@ -9,7 +9,7 @@ __all__ = ['ABLATIONS', 'read_results', 'read_metrics', 'average_rows', 'study_t
 # %% ../nbs/22_study.ipynb #d43d75b4
 import json
 from pathlib import Path
-from .compare import DECODINGS, REFERENCES, _gain, bootstrap, by_seed, interval, resampled, summarise_rows
+from .compare import DECODINGS, REFERENCES, _gain, bootstrap, interval, paired, resampled, summarise_rows
 from .plots import _GREY, _figure
 from .runfolder import read_jsonl
 from .schedule import METHODS
@@ -60,7 +60,7 @@ def average_rows(results:dict[tuple[str, str], list[dict]], # of `read_results`
             for cell in envs[0] if all(cell in e for e in envs)]
 
 # %% ../nbs/22_study.ipynb #d9c8fa5c
-def _interval(ci, f): return "" if ci is None else f" [{f.format(ci[0])}, {f.format(ci[1])}]"
+def _brackets(ci, f): return "" if ci is None else f" [{f.format(ci[0])}, {f.format(ci[1])}]"
 
 def study_table(rows:list[dict],           # of one environment and size
                 names:list[str]|None=None  # methods and ablations to show; None shows all
@@ -69,7 +69,7 @@ def study_table(rows:list[dict],           # of one environment and size
     lines = ["| method | decoding | seeds | success rate | Score | success against OPD, relative | Score against OPD, relative | turns |", "|---|---|--:|--:|--:|--:|--:|--:|"]
     for r in summarise_rows(rows):
         if names is not None and r["method"] not in (*names, *REFERENCES): continue
-        show = lambda k, f: "" if r[k] is None else f.format(r[k]) + _interval(r[f"{k}_ci"], f)
+        show = lambda k, f: "" if r[k] is None else f.format(r[k]) + _brackets(r[f"{k}_ci"], f)
         lines.append(f"| {r['method']} | {r['decoding']} | {'–' if r['method'] in REFERENCES else r['seeds']} | {show('success', '{:.1%}')} | {show('score', '{:.3f}')} | {show('success_gain', '{:+.0f} %')} | {show('score_gain', '{:+.0f} %')} | {r['turns']:.1f} |")
     return "\n".join(lines)
 
@@ -111,8 +111,7 @@ def gain_figure(rows:list[dict],   # of one environment and size
     values = {}
     for r in summarise_rows(rows):
         if r[f"{k}_gain"] is None: continue
-        own, opd = (by_seed(rows, m, r["decoding"], k) for m in (r["method"], "opd"))
-        values.setdefault(r["decoding"], {})[r["method"]] = r[f"{k}_gain"], r[f"{k}_gain_ci"], [_gain(x, opd[s]) for s, x in own.items() if opd.get(s)]
+        values.setdefault(r["decoding"], {})[r["method"]] = r[f"{k}_gain"], r[f"{k}_gain_ci"], [_gain(x, opd) for x, opd in zip(*paired(rows, r["method"], "opd", r["decoding"], k)) if opd]
     return _intervals_figure(values, f"{'success rate' if k == 'success' else 'Score'} relative to OPD, per cent", " %")
 
 # %% ../nbs/22_study.ipynb #c51e7ab1
@@ -124,17 +123,18 @@ def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
     places = {env: [results[env, size] for size in (smaller, larger)] for env in envs}
     if len(envs) > 1: places["averaged"] = [average_rows({k: rows for k, rows in results.items() if k[0] in envs}, size) for size in (smaller, larger)]
     lines = []
-    for place, (small, large) in places.items():
+    for place, students in places.items():
+        gains = [{r["decoding"]: r for r in summarise_rows([r for r in rows if r["method"] in ("guided", "opd")]) if r["method"] == "guided"} for rows in students]
         for decoding in DECODINGS:
+            small, large = (of.get(decoding, dict(success_gain=None)) for of in gains)
+            if small["success_gain"] is None or large["success_gain"] is None: continue
             cells = []
-            for k in ("success", "score"):
-                groups = [[by_seed(rows, method, decoding, k) for method in ("guided", "opd")] for rows in (small, large)]
-                samples = [[[of[s] for s in guided if s in opd] for of in (guided, opd)] for guided, opd in groups]
-                if not all(guided for guided, _ in samples): break
-                gains, (a, b) = [_gain(*(mean_se(x)[0] for x in pair)) for pair in samples], [resampled(_gain, *pair, seed=i) for i, pair in enumerate(samples)]
-                spread = [*(bootstrap(_gain, *pair) for pair in samples), None if a is None or b is None else interval(a - b)]
-                cells += [f"{gain:+.0f}" + _interval(ci, "{:+.0f}") for gain, ci in zip((*gains, gains[0] - gains[1]), spread)]
-            else: lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(guided)) for guided, _ in samples) + " | " + " | ".join(cells) + " |")
+            for k in ("success_gain", "score_gain"):
+                pairs = [paired(rows, "guided", "opd", decoding, k.removesuffix("_gain")) for rows in students]
+                a, b = (resampled(_gain, *pair, seed=i) for i, pair in enumerate(pairs))
+                more = small[k] - large[k], None if a is None or b is None else interval(a - b)
+                cells += [f"{gain:+.0f}" + _brackets(ci, "{:+.0f}") for gain, ci in ((small[k], small[f"{k}_ci"]), (large[k], large[f"{k}_ci"]), more)]
+            lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(guided)) for guided, _ in pairs) + " | " + " | ".join(cells) + " |")
     if not lines: return ""
     return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
@@ -147,8 +147,7 @@ def ablation_rows(rows:list[dict] # of one environment and size
         if r["method"] not in ABLATIONS: continue
         method = ABLATIONS[r["method"]].get("method", "guided")
         base = "opd" if r["method"] == "cosine" else "cosine" if method == "guided" else method
-        own, other = (by_seed(rows, m, r["decoding"], "success") for m in (r["method"], base))
-        points = [100*(x - other[s]) for s, x in own.items() if s in other]
+        points = [100*(x - y) for x, y in zip(*paired(rows, r["method"], base, r["decoding"], "success"))]
         out.append(dict(method=r["method"], base=base, decoding=r["decoding"], seeds=r["seeds"], success=r["success"], points=points, points_mean=mean_se(points)[0] if points else None, points_ci=bootstrap(lambda x: x, points)))
     return out
 
@@ -158,7 +157,7 @@ def ablation_table(rows:list[dict] # of one environment and size
     own = {(r["method"], r["decoding"]): r for r in ablation_rows(rows)}
     bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()} - ABLATIONS.keys()}
     rate = lambda m: ", ".join(f"{lr:g}" for lr in sorted({r["lr"] for r in rows if r["method"] == m and "lr" in r}))
-    points = lambda r: "" if r["points_mean"] is None else f"{r['points_mean']:+.1f}" + _interval(r["points_ci"], "{:+.1f}")
+    points = lambda r: "" if r["points_mean"] is None else f"{r['points_mean']:+.1f}" + _brackets(r["points_ci"], "{:+.1f}")
     lines = ["| ablation | of | learning rate | seeds | success, greedy | success, sampled | points, greedy | points, sampled |", "|---|---|--:|--:|--:|--:|--:|--:|"]
     for cells in (bases, own):
         for m in sorted({m for m, _ in cells}, key=[*METHODS, *ABLATIONS].index):
