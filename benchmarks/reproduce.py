@@ -276,6 +276,7 @@ def main():
     p.add_argument("--smoke", action="store_true", help="cells of two updates and two episodes, to try the command (with --results and --work elsewhere)")
     args = p.parse_args()
     if args.seeds is None: args.seeds = 1 if args.tune else 5
+    if min(args.jobs, args.seeds) < 1: sys.exit("--jobs and --seeds must be 1 or more.")
     if args.smoke and args.results == HERE/"results": sys.exit("--smoke makes results that mean nothing: give --results and --work other folders.")
     if not args.tables_only:
         cells, reasons = plan(args)

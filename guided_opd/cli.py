@@ -11,14 +11,14 @@ from dataclasses import fields
 from pathlib import Path
 
 # %% ../nbs/21_cli.ipynb #ae514fbe
-def _policy(name, env, role, device=None, temperature=1.):
+def _policy(name, env, role, device=None, trained=False):
     from guided_opd.pocket import load_pocket
     from guided_opd.policy import HFPolicy
     if name.startswith("pocket:"): policy = load_pocket(name.removeprefix("pocket:"), env, device=device or "cpu")
     else:
         if not Path(name).exists() and name.count("/") != 1: raise ValueError(f"There is no model folder {name!r}; give a folder, a hub name such as Qwen/Qwen3-0.6B, or pocket:student.")
-        policy = HFPolicy.from_pretrained(name, device=device)
-    policy.name, policy.temperature = role, temperature
+        policy = HFPolicy.from_pretrained(name, "float32" if trained else "auto", device)      # of a step as small as a learning rate, 16 bits keep little
+    policy.name, policy.temperature = role, 1.
     return policy
 
 def _env(args):
@@ -135,7 +135,7 @@ def train(args):
         teacher = models.teacher(student)
     else:
         config, env = GuidedOPDConfig(**_changes(args)), _env(args)
-        student = _sampled_by(args, _policy(args.student, args.env, "student", args.device))
+        student = _sampled_by(args, _policy(args.student, args.env, "student", args.device, trained=not config.lora_rank))
         teacher = _teacher(args, student, config)
     training = GuidedOPD(student, teacher, env, args.run, config=config)
     training.fit()
@@ -150,19 +150,22 @@ def evaluate(args):
     from guided_opd.trajectory import append_trajectories
     _threads()
     if args.preset:
-        args.student = args.model
-        if args.protocol == "transcript": args.protocol = None      # the preset's
+        if args.model and args.model.startswith("pocket:"): raise ValueError(f"{args.model} is no model of a preset: leave --preset or the model out.")
+        args.student, temperature, args.temperature = args.model, args.temperature, None      # the preset's own is of its training
         env, models = _recipe(args, lora_rank=0)
+        args.temperature = temperature
         policy = models.student()
         if args.dry_run: args.episodes = 1
+        args.protocol = models.preset.config().protocol
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
     else: env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
-    policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol), env.tasks(args.split, args.episodes)
+    policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol or "transcript"), env.tasks(args.split, args.episodes)
     if len(tasks) < args.episodes: print(f"{args.split} has {len(tasks)} tasks, so {len(tasks)} are played.", flush=True)
+    if args.out: open(args.out, "a").close()      # before anything is played
     temperature = rules.eval_temperature if args.temperature is None else args.temperature
-    result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), seed=args.seed, progress="episodes")
-    if args.out: append_trajectories(args.out, trajectories)
+    result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), max_turns=rules.limit(env), seed=args.seed, progress="episodes")
     print(result)
+    if args.out: append_trajectories(args.out, trajectories)
 
 def compare(args):
     "Train several methods from the same cold start with several seeds, evaluate all on unseen tasks, print the table."
@@ -180,7 +183,7 @@ def compare(args):
         settings = {k: v for k, v in models.preset.settings.items() if k not in ("method", "seed")}
     else:
         env, recipe = _env(args), POCKET_SETTINGS.get(args.env, dict(settings={}, settings_of={}))
-        student, teacher = partial(_policy, args.student, args.env, "student", args.device), _policy(args.teacher, args.env, "teacher", args.device)
+        student, teacher = partial(_policy, args.student, args.env, "student", args.device, trained=True), _policy(args.teacher, args.env, "teacher", args.device)
         own = {k: v for k in ("steps", "lr", "rollouts_per_step", "guidance") if (v := getattr(args, k)) is not None}
         settings = {**recipe["settings"], **own}
         settings_of = {m: {k: v for k, v in s.items() if k not in own} for m, s in recipe["settings_of"].get(args.student.partition("pocket:")[2], {}).items()}
@@ -242,6 +245,11 @@ def _show(path, browser=True, what="Report"):
         webbrowser.open(Path(path).resolve().as_uri())
 
 # %% ../nbs/21_cli.ipynb #fcd2fb90
+def _count(text):
+    "A whole number, 1 or more."
+    if (n := int(text)) < 1: raise argparse.ArgumentTypeError(f"{n} is too few; give 1 or more")
+    return n
+
 def _parser():
     from guided_opd import __version__
     p = argparse.ArgumentParser("guided-opd", description="Distil multi-turn agents with Guided On-Policy Distillation (arXiv 2606.15912).", epilog="Start with: guided-opd demo")
@@ -262,7 +270,7 @@ def _parser():
     engine = flag("--engine", choices=("hf", "vllm"), default="hf", help="what samples the student's turns: transformers, or vLLM in the same process, with the student's adapter or weights of now")
     bits = flag("--teacher-bits", type=int, choices=(4, 16), help="of the weights of a preset's teacher")
     recipe = [bits, flag("--preset", metavar="NAME", help="student, teacher and settings by name; guided-opd plan lists them"), flag("--dry-run", action="store_true", help="with a preset: tiny random models, one update")]
-    command(demo, run("runs/demo"), flag("--steps", type=int, help="updates of each method (else the 250 of the recorded comparison)"), flag("--episodes", type=int, default=128, help="unseen games to evaluate on"))
+    command(demo, run("runs/demo"), flag("--steps", type=_count, help="updates of each method (else the 250 of the recorded comparison)"), flag("--episodes", type=_count, default=128, help="unseen games to evaluate on"))
     served = flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, pocket:NAME, base (the student without its adapters), or a server: http://localhost:8000/v1#MODEL")
     c = command(plan, flag("preset", nargs="?", metavar="PRESET", help="a preset; without one, all are listed"), flag("--env", help="environment, instead of the preset's"), flag("--student", metavar="MODEL", help="a Qwen3 model, instead of the preset's"),
                 flag("--teacher", metavar="MODEL", help="a Qwen3 model, base, or a server"), bits, flag("--memory", metavar="SIZE", help="of the GPU, e.g. 15GiB; else the GPU that is here, or the one the preset is made for"))
@@ -270,18 +278,18 @@ def _parser():
     c = command(train, *env, models[0], served, device, engine, *recipe, run("runs/train"))
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, engine, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
-            flag("--episodes", type=int, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), default="transcript", help="how a model is prompted: our growing conversation, or as the published baselines do"),
+            flag("--episodes", type=_count, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), help="how a model is prompted: our growing conversation, or as the published baselines do (else the preset's, or transcript)"),
             flag("--temperature", type=float, help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of opd, guided, sft, tcod_f2b, tcod_b2f"),
-            flag("--seeds", type=int, default=3, help="trainings of each method"), flag("--episodes", type=int, default=256, help="unseen tasks to evaluate on"),
-            flag("--steps", type=int, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's own, tuned for each pocket student)"), flag("--rollouts-per-step", type=int, help="trajectories an update (else the recipe's)"),
+            flag("--seeds", type=_count, default=3, help="trainings of each method"), flag("--episodes", type=_count, default=256, help="unseen tasks to evaluate on"),
+            flag("--steps", type=_count, help="updates (else the recipe's)"), flag("--lr", type=float, help="learning rate of all methods (else each method's own, tuned for each pocket student)"), flag("--rollouts-per-step", type=_count, help="trajectories an update (else the recipe's)"),
             flag("--schedule", dest="guidance", metavar="NAME", help="guidance of Guided-OPD: cosine, linear, exponential, staircase or adaptive (else the recipe's)"),
-            flag("--jobs", type=int, default=1, help="trainings at once, each in a process of its own"))
+            flag("--jobs", type=_count, default=1, help="trainings at once, each in a process of its own"))
     command(report, flag("run", type=Path, metavar="DIR", help="folder of a run or a comparison"), flag("--out", type=Path, metavar="FILE", help="where to write (DIR/report.html)"), flag("--open", action="store_true", help="open it in a browser"))
     command(view, flag("run", type=Path, metavar="RUN", help="folder of a run or of several, or a trajectories.jsonl"), flag("--out", type=Path, metavar="FILE", help="where to write (RUN/view.html)"),
-            flag("--limit", type=int, default=200, metavar="N", help="trajectories in the page, evenly spaced"), flag("--no-open", action="store_true", help="write it only"))
-    command(envs, flag("name", nargs="?", help="an environment"), flag("--export", type=Path, metavar="DIR", help="write generated games here"), flag("--games", type=int, default=100, help="how many"),
+            flag("--limit", type=_count, default=200, metavar="N", help="trajectories in the page, evenly spaced"), flag("--no-open", action="store_true", help="write it only"))
+    command(envs, flag("name", nargs="?", help="an environment"), flag("--export", type=Path, metavar="DIR", help="write generated games here"), flag("--games", type=_count, default=100, help="how many"),
             flag("--seed", type=int, default=0, help="the first game's number"), flag("--split", default="train", help="train, seen or unseen scenes"), flag("--size", choices=("compact", "full"), default="full", help="of the scenes"),
             flag("--from", type=Path, metavar="DIR", dest="official", help="WebShop: check the official files in this folder"), flag("--catalogue", choices=("small", "full"), default="small", help="WebShop: 1000 or 1.18 million products"))
     c = command(pocket, flag("action", choices=("build",), help="what to do"), flag("--env", default="alfworld", help="environment"), flag("--out", type=Path, metavar="DIR", help="where to (else into the package)"), flag("--seed", type=int, default=0, help="of weights and data order"))
@@ -291,7 +299,7 @@ def _parser():
 def _settings(group):
     "One option for each field of GuidedOPDConfig."
     import ast, re
-    source = (Path(__file__).parent/"trainer.py").read_text()
+    source = (Path(__file__).parent/"config.py").read_text()
     about = dict(re.findall(r"^    (\w+):[^=\n]+=[^#\n]+# (.+)$", source.split("class GuidedOPDConfig")[1].split("def ")[0], re.M))
     for node in next(n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "GuidedOPDConfig").body:
         if not isinstance(node, ast.AnnAssign): continue
@@ -304,7 +312,7 @@ def main(argv:list[str]|None=None # arguments; None takes the command line's
     "Entry point of `guided-opd`."
     args = _parser().parse_args(argv)
     try: args.run_command(args)
-    except KeyboardInterrupt: sys.exit("Stopped. The same command goes on from the last checkpoint.")
+    except KeyboardInterrupt: sys.exit("Stopped." + " The same command goes on from the last checkpoint."*(args.run_command in (demo, train, compare)))
     except BrokenPipeError: sys.exit(0)
     except (ValueError, OSError, RuntimeError, ImportError, NotImplementedError) as e:
         if os.environ.get("GUIDED_OPD_DEBUG"): raise

@@ -8,7 +8,7 @@ __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_c
            'references', 'compare']
 
 # %% ../nbs/20_compare.ipynb #69c1c89b
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, zlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from multiprocessing import connection, get_context, parent_process
@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from .chat import check_same_tokenizer
 from .evaluate import evaluate
 from .protocol import protocol
-from .trainer import GuidedOPD, GuidedOPDConfig, read_jsonl, write_json
+from .runfolder import read_json, read_jsonl, write_json
+from .trainer import GuidedOPD, GuidedOPDConfig
 from .trajectory import mean_se
 
 # %% ../nbs/20_compare.ipynb #4c864c31
@@ -40,7 +41,7 @@ def evaluate_cell(student, env, tasks, config:GuidedOPDConfig, /, **which) -> li
     out, rules = [], protocol(config.protocol)
     chat = rules.chat(student.tokenizer, env, config.history, config.window)
     for decoding, temperature in zip(DECODINGS, (0., rules.eval_temperature or 1.)):
-        e, _ = evaluate(student, env, tasks, temperature, chat=chat, seed=config.seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
+        e, _ = evaluate(student, env, tasks, temperature, chat=chat, max_turns=rules.limit(env), seed=config.seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
         out.append(dict(**which, decoding=decoding, **{k: v for k, v in asdict(e).items() if k != "temperature"}))
     return out
 
@@ -52,7 +53,7 @@ def run_cell(make_student:Callable, # gives a fresh cold-started student; not ca
             ) -> list[dict]:
     "Train one method with one seed, evaluate it on `tasks`; returns its rows, from disk when the cell was done before."
     done = folder/"evaluation.json"
-    if done.exists(): return json.loads(done.read_text())
+    if done.exists(): return read_json(done)
     student = make_student()
     training = GuidedOPD(student, teacher, env, folder, config=config)
     training.fit()
@@ -185,15 +186,22 @@ def run_at_once(work:list[Work],
 def _last_line(log): return next((l.strip() for l in reversed(log.read_text(encoding="utf-8", errors="replace").splitlines()) if l.strip()), "it printed nothing") if log.exists() else "it printed nothing"
 
 # %% ../nbs/20_compare.ipynb #bcf712e4
-def open_comparison(folder:Path, env, test_tasks:list[str], settings:dict, settings_of:dict|None=None) -> dict:
-    "Make the folder of a comparison, or check that it holds one of these settings; returns its protocol."
+def _who(policy) -> dict:
+    "What tells a model from others: how it describes itself, and a checksum of some of each of its weights, adapters left out."
+    parts = [p.detach().flatten()[:32].float().cpu().numpy().tobytes() for n, p in policy.model.named_parameters() if "lora_" not in n and p.device.type != "meta"] if hasattr(policy, "model") else []
+    return dict(policy.describe(), checksum=zlib.crc32(b"".join(parts)))
+
+def open_comparison(folder:Path, env, test_tasks:list[str], settings:dict, settings_of:dict|None=None,
+                    **models:dict # who they are, as `_who` says
+                   ) -> dict:
+    "Make the folder of a comparison, or check that it holds one of these settings and models; returns its protocol."
     folder.mkdir(parents=True, exist_ok=True)
     overlap = set(test_tasks) & set(env.tasks("train"))
     if overlap: raise ValueError(f"{len(overlap)} of the test tasks are training tasks; test on tasks that were never trained on.")
-    protocol = json.loads(json.dumps(dict(env=dict(name=getattr(env, "name", type(env).__name__), **getattr(env, "settings", {})), settings=settings, settings_of=settings_of or {}, test_tasks=list(test_tasks))))
+    protocol = json.loads(json.dumps(dict(env=dict(name=getattr(env, "name", type(env).__name__), **getattr(env, "settings", {})), settings=settings, settings_of=settings_of or {}, test_tasks=list(test_tasks), **models)))
     if (path := folder/"protocol.json").exists():
-        old = json.loads(path.read_text())
-        if other := [k for k in protocol if old[k] != protocol[k]]: raise ValueError(f"{folder} holds a comparison with other {' and '.join(other)}; its finished cells cannot be mixed with these. Choose another folder, or delete this one.")
+        old = read_json(path)      # that of an earlier release does not name its models
+        if other := [k for k in protocol if old.get(k, protocol[k]) != protocol[k]]: raise ValueError(f"{folder} holds a comparison with other {' and '.join(other)}; its finished cells cannot be mixed with these. Choose another folder, or delete this one.")
     else: write_json(path, protocol)
     return protocol
 
@@ -203,7 +211,7 @@ def references(folder:Path, make_student:Callable, teacher, env, test_tasks:list
         student = make_student()
         check_same_tokenizer(student.tokenizer, teacher.tokenizer)      # before anything is played
         write_json(path, [r for name, p in (("cold start", student), ("teacher", teacher)) for r in evaluate_cell(p, env, test_tasks, replace(config, seed=0), method=name, seed=0)])
-    return json.loads(path.read_text())
+    return read_json(path)
 
 def compare(make_student:Callable,    # called with no argument; gives a fresh cold-started student
             teacher,                  # policy
@@ -217,11 +225,13 @@ def compare(make_student:Callable,    # called with no argument; gives a fresh c
            ) -> dict:
     "Run every cell, evaluate teacher and cold start on the same tasks; returns what `comparison.json` holds."
     folder = Path(folder)
-    protocol = open_comparison(folder, env, test_tasks, settings, settings_of)
+    if jobs < 1: raise ValueError(f"jobs is {jobs}; it must be 1 or more.")
     cells = [dict(method=m, seed=s) for s in seeds for m in methods]
+    plain = GuidedOPDConfig(**settings)
     for c in cells: c["config"] = GuidedOPDConfig(**{**settings, **(settings_of or {}).get(c["method"], {}), **{k: c[k] for k in ("method", "seed")}})
+    protocol = open_comparison(folder, env, test_tasks, settings, settings_of, student=_who(make_student()), teacher=_who(teacher))
     for c in cells: c["folder"] = folder/c["method"]/f"seed_{c['seed']}"
-    work = [Work("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks, GuidedOPDConfig(**settings)))]
+    work = [Work("cold start and teacher", folder/"reference.txt", references, (folder, make_student, teacher, env, test_tasks, plain))]
     work += [Work(f"{c['method']}, seed {c['seed']}", c["folder"]/"log.txt", run_cell, (make_student, teacher, env, c["folder"], test_tasks, c["config"]), c["folder"], c["config"].steps) for c in cells]
     if jobs > 1:
         missing = [w for w, result in zip(work, (folder/"reference.json", *(c["folder"]/"evaluation.json" for c in cells))) if not result.exists()]

@@ -41,6 +41,7 @@ def evaluate(policy:Policy,
              temperature:float=0.,    # of decoding; 0 is greedy
              chat:Chat|None=None,     # how histories become token ids; None: a transcript
              batch_size:int=32,       # episodes at once
+             max_turns:int|None=None, # end episodes after this many turns; None leaves it to the environment
              seed:int=0,              # of sampling
              progress:str|None=None,  # title of a progress bar
              mixer:RolloutMixer|None=None, # plays them, with this policy as its student; None makes one
@@ -50,7 +51,7 @@ def evaluate(policy:Policy,
     if not tasks: raise ValueError("There are no tasks to play: ask for 1 episode or more.")
     if temperature < 0: raise ValueError(f"temperature is {temperature}; it must be 0 (greedy) or more.")
     before, policy.temperature = getattr(policy, "temperature", None), temperature
-    mixer = mixer or RolloutMixer(policy, None, env, chat=chat, batch_size=batch_size, seed=seed)
+    mixer = mixer or RolloutMixer(policy, None, env, chat=chat, max_turns=max_turns, batch_size=batch_size, seed=seed)
     try: trajectories = mixer(tasks, beta=0., progress=progress, indices=indices)
     finally: policy.temperature = before
     return summarise(trajectories, temperature), trajectories

@@ -128,11 +128,13 @@ webshop=PocketRecipe(dict(
 def pocket_model(size:PocketSize, tokenizer, seed:int=0):
     "A `Qwen3ForCausalLM` with random weights."
     from transformers import Qwen3Config, Qwen3ForCausalLM
-    torch.manual_seed(seed)
-    return Qwen3ForCausalLM(Qwen3Config(
+    config = Qwen3Config(
         vocab_size=len(tokenizer), hidden_size=size.hidden, num_hidden_layers=size.layers, num_attention_heads=size.heads, num_key_value_heads=size.kv_heads,
         head_dim=32, intermediate_size=size.mlp, max_position_embeddings=2048, tie_word_embeddings=True, rope_theta=10_000.,
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)).eval()
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    with torch.random.fork_rng([]):      # the caller's generator stays as it is
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config).eval()
 
 # %% ../nbs/18_pocket.ipynb #441f52f7
 WIDTHS = 192, 256, 320, 384, 448, 512, 640, 768, 896, 1024, 1536, 2048   # padded lengths; a longer demonstration is left out

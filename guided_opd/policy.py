@@ -146,8 +146,9 @@ class HFPolicy(Policy):
     def add_lora(self, rank:int, seed:int=0) -> "HFPolicy":
         "Put LoRA adapters on all linear layers; everything else is frozen."
         from peft import LoraConfig, get_peft_model
-        torch.manual_seed(seed)
-        self.model = get_peft_model(self.model, LoraConfig(r=rank, lora_alpha=2*rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):      # the caller's generator stays as it is
+            torch.manual_seed(seed)
+            self.model = get_peft_model(self.model, LoraConfig(r=rank, lora_alpha=2*rank, target_modules="all-linear", task_type="CAUSAL_LM"))
         return self
 
     def save_merged(self, folder, dtype=torch.bfloat16):

@@ -114,9 +114,10 @@ def tiny_models(env, folder:Path, seed:int=0) -> dict[str, Path]:
     fast = PreTrainedTokenizerFast(tokenizer_object=tok, pad_token=specials[0], eos_token=specials[2], additional_special_tokens=specials, chat_template=QWEN_LIKE, clean_up_tokenization_spaces=False)
     out = {}
     for k, (name, width, layers) in enumerate((("student", 32, 2), ("teacher", 64, 3))):
-        torch.manual_seed(seed + k)
-        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(fast), hidden_size=width, intermediate_size=3*width, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=8192,
-                                             initializer_range=.2, tie_word_embeddings=k == 0, bos_token_id=None, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id))
+        with torch.random.fork_rng([]):      # the caller's generator stays as it is
+            torch.manual_seed(seed + k)
+            model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(fast), hidden_size=width, intermediate_size=3*width, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=8192,
+                                                 initializer_range=.2, tie_word_embeddings=k == 0, bos_token_id=None, eos_token_id=fast.eos_token_id, pad_token_id=fast.pad_token_id))
         model.save_pretrained(out.setdefault(name, Path(folder)/name)); fast.save_pretrained(out[name])
     return out
 

@@ -74,6 +74,9 @@ class Protocol:
     name:str                   # "transcript" or "paper"
     eval_temperature:float     # of evaluations; 0 is greedy
     max_turns:dict[str, int]   # of an episode, by environment; where it is not named, the environment's own
+    def limit(self, env) -> int|None:
+        "Turns of an episode at most; None leaves it to the environment."
+        return self.max_turns.get(getattr(env, "name", None))
     def chat(self, tokenizer, env, # environment, or its name
              history:str="transcript", window:int=2 # of `Chat`; the paper's history is always a window
             ) -> Chat:

@@ -35,10 +35,11 @@ class RemotePolicy(Policy):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("url must be the address of an OpenAI-compatible API, such as http://localhost:8000/v1.")
         if parts.username or parts.password: raise ValueError(f"Leave the password out of the url; put the key into the environment variable {key_variable} instead.")
+        if parts.query or parts.fragment: raise ValueError(f"Leave ? and # out of the url, which is the API's address such as http://localhost:8000/v1; a key belongs into the environment variable {key_variable}.")
         if topk < 0 or concurrency < 1 or timeout <= 0 or retries < 0: raise ValueError("topk and retries must be 0 or more, concurrency 1 or more, timeout above 0.")
         self.url, self.served, self.tokenizer, self.name = url.rstrip("/"), model, tokenizer, name
         self.temperature, self.max_new_tokens, self.max_context, self.topk = temperature, max_new_tokens, max_context, topk
-        self.key_variable, self.concurrency, self.timeout, self.retries, self.pause = key_variable, concurrency, timeout, retries, .5
+        self.key_variable, self.concurrency, self.timeout, self.retries, self.pause, self.jitter = key_variable, concurrency, timeout, retries, .5, random.Random()
         self.eos, self.vocab, self._echo = end_of_turn_id(tokenizer), len(tokenizer), False
 
     def __repr__(self): return f"RemotePolicy({self.served!r} at {self.url})"
@@ -51,7 +52,7 @@ class RemotePolicy(Policy):
         "Answers to requests, in order."
         async def run():
             import httpx
-            key = os.environ.get(self.key_variable)
+            key = self._secret()
             gate = asyncio.Semaphore(self.concurrency)
             async with httpx.AsyncClient(timeout=self.timeout, headers={"Authorization": f"Bearer {key}"} if key else {}, limits=httpx.Limits(max_connections=self.concurrency)) as client:
                 tasks = [asyncio.ensure_future(self._one(client, gate, b)) for b in bodies]
@@ -62,10 +63,16 @@ class RemotePolicy(Policy):
         from concurrent.futures import ThreadPoolExecutor       # a notebook has a loop of its own
         with ThreadPoolExecutor(1) as pool: return pool.submit(asyncio.run, run()).result()
 
+    def _secret(self):
+        "The key; ValueError where no header can hold it."
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key.isascii() or not key.isprintable(): raise ValueError(f"The key in the environment variable {self.key_variable} has characters that no key has; copy it anew.")
+        return key
+
     async def _one(self, client, gate, body):
         import httpx
         for attempt in range(self.retries + 1):
-            if attempt: await asyncio.sleep(min(30, self.pause*2**(attempt - 1))*random.uniform(.5, 1))
+            if attempt: await asyncio.sleep(min(30, self.pause*2**(attempt - 1))*self.jitter.uniform(.5, 1))
             try:
                 async with gate: answer = await client.post(f"{self.url}/completions", json=dict(model=self.served, **body))
             except httpx.TimeoutException: why = f"it gave no answer within {self.timeout:g} s"; continue
@@ -73,17 +80,18 @@ class RemotePolicy(Policy):
             if answer.status_code in _AGAIN: why = f"HTTP {answer.status_code}: {self._said(answer)}"; continue
             if answer.status_code in (401, 403): raise RemoteError(f"{self.url} refuses the key (HTTP {answer.status_code}): set the environment variable {self.key_variable}.")
             if answer.status_code == 404: raise RemoteError(f"{self.url} does not serve {self.served!r} (HTTP 404: {self._said(answer)}): check url, which ends in /v1, and model.")
+            if answer.is_redirect: raise RemoteError(f"{self.url} sends requests on to another address (HTTP {answer.status_code}: {self._said(answer, answer.headers.get('location', ''))}): use that one.")
             if answer.status_code >= 400: raise RemoteError(f"{self.url} refuses the request (HTTP {answer.status_code}: {self._said(answer)}).")
             try: choice = answer.json()["choices"][0]
-            except (ValueError, KeyError, IndexError, TypeError): why = f"it answers no completion but {answer.text[:80]!r}"; continue
+            except (ValueError, KeyError, IndexError, TypeError): why = f"it answers no completion but {self._said(answer)[:80]!r}"; continue
             if isinstance(choice, dict): return choice
             why = "it answers a completion of another form"
         raise RemoteError(f"{self.url} failed {self.retries + 1} times, the last time since {why}. Is the server up and large enough? The run goes on from its last checkpoint with the same command.")
 
-    def _said(self, answer):
-        text = " ".join(answer.text.split())[:200]
-        key = os.environ.get(self.key_variable)
-        return text.replace(key, "…") if key else text      # a server may repeat what it was sent
+    def _said(self, answer, text=None):
+        "The beginning of what a server said, without the key, which it may repeat."
+        text, key = answer.text if text is None else text, self._secret()
+        return " ".join((text.replace(key, "…") if key else text).split())[:200]
 
     # --- turns --------------------------------------------------------------------------------------------
 
@@ -140,7 +148,7 @@ class RemotePolicy(Policy):
         "For each sequence and position, log-probs by token id: of the token that stands there and of the most likely."
         if not self._echo:
             answers = self._all([dict(prompt=s, max_tokens=1, temperature=0, prompt_logprobs=self.topk) for s in sequences])
-            if all(isinstance(a.get("prompt_logprobs"), list) for a in answers): return [self._checked(s, [{self._key(k): v["logprob"] for k, v in (at or {}).items()} for at in a["prompt_logprobs"]]) for s, a in zip(sequences, answers)]
+            if all(isinstance(a.get("prompt_logprobs"), list) for a in answers): return [self._checked(s, [{self._key(k): v.get("logprob") if isinstance(v, dict) else v for k, v in (at or {}).items()} for at in a["prompt_logprobs"]]) for s, a in zip(sequences, answers)]
             self._echo = True
         answers = self._all([dict(prompt=s, max_tokens=1, temperature=0, echo=True, logprobs=self.topk, return_tokens_as_token_ids=True) for s in sequences])
         out = []

@@ -10,6 +10,7 @@ import json, math, os, time
 from collections.abc import Sequence
 from pathlib import Path
 from . import plots
+from .runfolder import checkpoints, read_json, read_jsonl
 from .schedule import METHODS, schedule_from_dict
 from .trajectory import Trajectory, known, mean_se, read_trajectories
 from .view import VIEW_VERSION, Shelf, page, write_page
@@ -50,6 +51,15 @@ def _trend(rows:list[dict], key:str # a metric
     k = max(1, len(xs)//10)
     return (sum(xs[:k])/k, sum(xs[-k:])/k) if len(xs) > 1 else None
 
+def _episodes(row, config):
+    "Episodes of an evaluation; a run of an earlier release wrote down only how many it asked for."
+    return next((int(n) for n in (row.get("eval_episodes"), config.get("eval_episodes")) if known(n) and n >= 1), 64)
+
+def _success_se(row, config):
+    "Standard error of its success; of none or all as of one."
+    n, p = _episodes(row, config), row["eval_success"]
+    return math.sqrt(max(p*(1 - p), (n - 1)/n**2)/max(1, n - 1))
+
 def summary(config:dict,       # content of config.json
             metrics:list[dict] # rows of metrics.jsonl
            ) -> list[str]:
@@ -64,9 +74,9 @@ def summary(config:dict,       # content of config.json
     progress = f"All {steps} steps are done" if done >= steps else f"{done} of {steps} steps are done"
     now = [f"{progress}, in {_span(seconds)} of rollouts and updates."]
     if held_out:
-        n, last = min(c.get("eval_episodes") or 64, 10**6), held_out[-1]
+        last = held_out[-1]
         now.append(f"Alone on held-out tasks, the student solved {_percent(held_out[0]['eval_success'])} at step {held_out[0]['step']}" + (
-            f" and {_percent(last['eval_success'])} at step {last['step']} (a standard error of about {100*math.sqrt(max(last['eval_success']*(1 - last['eval_success']), 1/n)/n):.0f} points)." if len(held_out) > 1 else "."))
+            f" and {_percent(last['eval_success'])} at step {last['step']} (a standard error of about {100*_success_se(last, c):.0f} points)." if len(held_out) > 1 else "."))
     if (kl := _trend(trained, "kl_student")):
         word = "fell" if kl[1] < .95*kl[0] else "rose" if kl[1] > 1.05*kl[0] else "stayed at"
         now.append(f"In its own turns its reverse KL to the teacher {word} " + (f"from {kl[0]:.2g} to {kl[1]:.2g} nats a token." if word != "stayed at" else f"about {kl[1]:.2g} nats a token."))
@@ -91,9 +101,7 @@ def run_report(run:Path,               # folder of a run
                like:dict|None=None     # take the trajectories of these {(step, task): why} instead, as far as there are any
               ) -> dict:
     "What the front end shows of a run, as plain data."
-    from guided_opd.trainer import checkpoints, read_jsonl
-    try: config = json.loads((run/"config.json").read_text())
-    except ValueError as e: raise ValueError(f"{run/'config.json'} is not whole JSON ({e}); it was changed by hand or damaged.") from None
+    config = read_json(run/"config.json")
     if not isinstance(config, dict): raise ValueError(f"{run/'config.json'} is not a run's configuration.")
     metrics = [m for m in read_jsonl(run/"metrics.jsonl") if isinstance(m, dict) and "step" in m]
     c, env, trained, notes = config.get("config", {}), config.get("env", {}), [m for m in metrics if "loss" in m], []
@@ -116,10 +124,9 @@ def run_report(run:Path,               # folder of a run
     if schedule and config["schedule"].get("name") != "adaptive": figures.append(_figure("Who acts", f"The schedule {schedule!r}: of all turns in the training episodes of a step, so many go to the teacher.", plots.schedule_figure(schedule, max(1, steps))))
     if metrics: figures.append(_figure("Training", "In a long run a dot is one step and the line a running mean. Training episodes are mixed, so their success is the student's own only where β is 0; held-out tasks are played by the student alone, greedily.", plots.training_figure(metrics)))
     if (drift := _drift_figure(light)): figures.append(_figure("Drift along an episode", "How far the student's turns were from the teacher, by their place in the episode; the band is one standard error. A line that climbs says that small errors compound.", drift))
-    n = c.get("eval_episodes") or 64
-    held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*math.sqrt(m['eval_success']*(1 - m['eval_success'])/n):.0f}", *(f"{m[k]:.{d}f}" if known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))]
-                for m in metrics if known(m.get("eval_success"))]
-    tables = [dict(title="Evaluations", caption=f"Held-out tasks, the student alone, greedy; ± is the standard error over {n} episodes.", columns=["step", "success", "Score", "turns"], rows=held_out)] if held_out else []
+    evaluations = [m for m in metrics if known(m.get("eval_success"))]
+    held_out = [[m["step"], f"{_percent(m['eval_success'])} ± {100*_success_se(m, c):.0f}", *(f"{m[k]:.{d}f}" if known(m.get(k)) else "–" for k, d in (("eval_score", 3), ("eval_turns", 1)))] for m in evaluations]
+    tables = [dict(title="Evaluations", caption=f"Held-out tasks, the student alone, greedy; ± is the standard error over {_episodes(evaluations[-1], c)} episodes.", columns=["step", "success", "Score", "turns"], rows=held_out)] if held_out else []
     settings = [[k, "–" if v is None else str(v)] for k, v in [*c.items(), *((f"environment: {k}", v) for k, v in env.items() if k != "name")]] + [["versions", ", ".join(f"{k} {v}" for k, v in (config.get("versions") or {}).items() if v)]]
     return dict(title=f"{method} in {env.get('name', '?')}", line=f"student: {model('student')} · teacher: {model('teacher')} · {_when(run/'config.json')}", summary=summary(config, metrics), notes=notes, facts=facts,
                 figures=figures, tables=tables, settings=settings, picked=[[light[i].step, light[i].task, why] for i, why in picked.items()], trajectories_written=len(light))
@@ -149,19 +156,17 @@ def _table(rows:list[dict] # of a comparison: means over seeds, or one row a run
 def comparison_report(folder:Path, shelf:Shelf|None=None # put the picked trajectories there
                      ) -> dict:
     "What the front end shows of a comparison. Runs of one seed met the same tasks at the same steps, so the same are picked of each, to be laid side by side."
-    from guided_opd.trainer import read_jsonl
     path, notes, runs = folder/"comparison.json", [], _run_folders(folder)
     if path.exists():
-        try: c = json.loads(path.read_text())
-        except ValueError as e: raise ValueError(f"{path} is not whole JSON ({e}); it was changed by hand or damaged.") from None
+        c = read_json(path)
         if not isinstance(c, dict): raise ValueError(f"{path} is not a comparison.")
     else:
         ended = [p for p in (folder/"reference.json", *(r/"evaluation.json" for r in runs)) if p.exists()]
-        c = dict(rows=[row for p in ended for row in json.loads(p.read_text())])
+        c = dict(rows=[row for p in ended for row in read_json(p)])
         notes.append(f"The comparison is not finished: {sum(p.name == 'evaluation.json' for p in ended)} of {len(runs)} runs that were begun have been evaluated.")
     reports, curves, env, like = [], {}, c.get("env") or {}, {}
     for run in runs:
-        config = json.loads((run/"config.json").read_text())
+        config = read_json(run/"config.json")
         settings = config.get("config", {}) if isinstance(config, dict) else {}
         method, seed = settings.get("method", "?"), settings.get("seed", "?")
         r = run_report(run, each=1, shelf=shelf, label=f"{METHODS.get(method, method)}, seed {seed}", like=like.get(seed))

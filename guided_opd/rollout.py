@@ -64,7 +64,7 @@ class RolloutMixer:
         env,                                  # environment; each episode gets a copy
         beta:float|Callable[[int], float]=0., # probability of a teacher turn; a function gives it by turn index
         chat:Chat|None=None,                  # how histories become token ids; None: a transcript with the environment's instructions
-        max_turns:int|None=None,              # end episodes after this many turns; None leaves it to the environment
+        max_turns:int|None=None,              # end episodes after this many turns, those of a replayed expert not counted; None leaves it to the environment
         student_last:int|None=None,           # replay the expert until this many of its turns are left, then let the others act
         batch_size:int=16,                    # episodes that go on at once
         seed:int=0,                           # same seed, same trajectories

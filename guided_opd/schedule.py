@@ -94,6 +94,7 @@ class Adaptive(Schedule):
         total_steps:int|None=None,      # optimiser updates in the whole run; None: β never ends
         ratio:float|None=None):         # share of them after which β is 0
         if (target_success is None) == (target_drift is None) or (target_drift is not None and not target_drift > 0): raise ValueError("adaptive holds either target_success (0..1) or target_drift (nats, above 0): give one of them.")
+        if not gain > 0 or not 0 <= smoothing < 1: raise ValueError(f"adaptive has gain={gain} and smoothing={smoothing}; gain must be above 0, and smoothing 0 or more and below 1.")
         if (total_steps is None) != (ratio is None): raise ValueError("total_steps and ratio belong together: give both, or neither.")
         super().__init__(target_success=target_success, start=start, gain=gain, smoothing=smoothing, target_drift=target_drift, total_steps=total_steps, ratio=ratio)
         self.current, self.seen = start, target_success if target_drift is None else target_drift

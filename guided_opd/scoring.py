@@ -100,6 +100,9 @@ def sampled_divergence(student_hidden, student_head, teacher:TeacherLogProbs, ac
     kinds, where = {STUDENT: student_turns, TEACHER: teacher_turns}, actor_mask != UNTRAINED
     for k in kinds.values():
         if k not in (known := [d for d in DIVERGENCES if d != "jsd"]): raise ValueError(f"A remote teacher gives no full distribution, so {k!r} cannot be computed; choose one of {', '.join(known)}.")
+    if not teacher.ids_NK.shape[1]:
+        for who, kind, wrong in (("student", student_turns, "forward_kl"), ("teacher", teacher_turns, "reverse_kl")):
+            if kind == wrong: raise ValueError(f"{kind} on the {who}'s turns cannot be estimated from the log-probs of its own words alone: ask the server for the likeliest words, too (topk=20), or choose {'reverse_kl' if who == 'student' else 'forward_kl'}.")
     h_ND, ids_N, actors_N, K = student_hidden[where], token_ids[where], actor_mask[where], teacher.ids_NK.shape[1]
     sampled, top_ids, top = (x.to(h_ND.device) for x in (teacher.sampled_N, teacher.ids_NK, teacher.logprobs_NK))
     def part(h, ids, actors, q_said, q_ids, q_top):

@@ -7,11 +7,10 @@ __all__ = ['ABLATIONS', 'read_results', 'read_metrics', 'average_rows', 'study_t
            'size_table', 'ablation_rows', 'ablation_table', 'ablation_figure']
 
 # %% ../nbs/22_study.ipynb #d43d75b4
-import json
 from pathlib import Path
 from .compare import DECODINGS, REFERENCES, _gain, bootstrap, interval, paired, resampled, summarise_rows
 from .plots import _GREY, _figure
-from .runfolder import read_jsonl
+from .runfolder import read_json, read_jsonl
 from .schedule import METHODS
 from .trajectory import mean_se
 
@@ -39,8 +38,8 @@ def read_results(folder:Path # holds ENV/SIZE/NAME/seed_N
     for protocol in sorted(Path(folder).glob("*/*/protocol.json")):
         place = protocol.parent
         reference = place/"reference.json"
-        rows = json.loads(reference.read_text()) if reference.exists() else []
-        for path in sorted(place.glob("*/seed_*/evaluation.json"), key=lambda p: (order.get(p.parents[1].name, len(order)), p)): rows += json.loads(path.read_text())
+        rows = read_json(reference) if reference.exists() else []
+        for path in sorted(place.glob("*/seed_*/evaluation.json"), key=lambda p: (order.get(p.parents[1].name, len(order)), p)): rows += read_json(path)
         if rows: out[place.parent.name, place.name] = rows
     return out
 

@@ -107,8 +107,11 @@ class Trajectory:
         d = json.loads(line)
         if not isinstance(d, dict): raise ValueError("it is not a JSON object")
         if (v := d.pop("version", None)) != FORMAT_VERSION: raise ValueError(f"its format version is {v!r}, this release reads {FORMAT_VERSION}")
-        try: return cls(**{**d, "turns": [Turn(**t) for t in d["turns"]]})
-        except (TypeError, KeyError, AttributeError) as e: raise ValueError(f"a field is missing or unknown: {e}") from None
+        try:
+            t = cls(**{**d, "turns": [Turn(**t) for t in d["turns"]]})
+            msgspec.convert(d, _WHOLE)
+            return t
+        except (TypeError, KeyError, AttributeError, msgspec.ValidationError) as e: raise ValueError(f"a field is missing, unknown or of another type: {e}") from None
 
     @classmethod
     def glance(cls, line:bytes # what `to_json` gave, encoded
@@ -135,7 +138,9 @@ def _record(cls, **types # of fields that are not read as what they are
     default = lambda f: [] if f.default is f.default_factory is MISSING else [f.default] if f.default is not MISSING else [msgspec.field(default_factory=f.default_factory)]
     return [(f.name, types.get(f.name, f.type), *default(f)) for f in fields(cls)]
 
-_Turn = msgspec.defstruct("_Turn", _record(Turn, prompt_ids=msgspec.Raw, reply_ids=msgspec.Raw, logprobs=msgspec.Raw, topk=msgspec.Raw, measures=dict[str, list[float|None]]), forbid_unknown_fields=True)
+_measures = dict(measures=dict[str, list[float|None]])
+_Turn = msgspec.defstruct("_Turn", _record(Turn, prompt_ids=msgspec.Raw, reply_ids=msgspec.Raw, logprobs=msgspec.Raw, topk=msgspec.Raw, **_measures), forbid_unknown_fields=True)
+_WHOLE = msgspec.defstruct("_Whole", _record(Trajectory, turns=list[msgspec.defstruct("_WholeTurn", _record(Turn, **_measures))]))
 _LINE = msgspec.json.Decoder(msgspec.defstruct("_Line", [("version", int), *_record(Trajectory, turns=list[_Turn])], forbid_unknown_fields=True))
 
 # %% ../nbs/00_trajectory.ipynb #972cc3dc

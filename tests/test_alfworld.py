@@ -144,8 +144,6 @@ def test_exported_games_are_official_games(tmp_path, monkeypatch):
     monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="alfworld-download"): make_env("alfworld", games="official")
     assert make_env("alfworld", size="full").tasks("train", 1) == ["full/train/0"]
-    from guided_opd.envs import alfworld_games
-    alfworld_games._official.cache_clear()
     for split in ("train", "test"): paths = export_games(tmp_path, n=6, seed=12, split=split, size="compact")
     env = make_env("alfworld", size="full")         # "auto" finds them
     tasks = env.tasks("train")
@@ -157,7 +155,6 @@ def test_exported_games_are_official_games(tmp_path, monkeypatch):
         begin(env, task)
         data = json.loads((tmp_path/"json_2.1.1"/task.removeprefix("official/")/"game.tw-pddl").read_text())
         assert data["solvable"] and data["walkthrough"] == env.plan()
-    alfworld_games._official.cache_clear()
 
 
 def test_a_damaged_game_is_told_apart():

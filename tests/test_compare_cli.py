@@ -50,6 +50,8 @@ def test_a_comparison_goes_on_cell_by_cell(tmp_path):
     assert json.loads((parts/"comparison.json").read_text())["table"] == again["table"] and (parts/"table.md").read_text(encoding="utf-8").count("\n| guided |") == 2
     for kw, why in ((dict(settings={**SETTINGS, "lr": .5}), "settings"), (dict(test_tasks=ENV.tasks("test", 3)), "test_tasks"), (dict(settings_of=dict(opd=dict(lr=.1))), "settings_of")):
         with pytest.raises(ValueError, match=f"other {why};.*another folder"): run(parts, **kw)
+    for models, why in (((lm, policy(1, "teacher", eos=None, hidden=64)), "teacher"), ((lambda: lm(2), lm(1, "teacher")), "student")):
+        with pytest.raises(ValueError, match=f"other {why};.*another folder"): compare(*models, ENV, parts, ["opd"], [0], ENV.tasks("test"), SETTINGS)
     assert stamps(parts) == before
 
 class Failing(Corridor):
@@ -96,6 +98,10 @@ def test_work_ends_with_a_parent_that_is_killed(tmp_path):
 def test_settings_of_a_method_reach_only_that_method(tmp_path):
     rows = run(tmp_path, seeds=[0], settings_of=dict(guided=dict(lr=.25)))["rows"]
     assert {r["method"]: r.get("lr") for r in rows} == {"cold start": None, "teacher": None, "opd": 1e-3, "guided": .25}
+
+def test_a_setting_that_is_refused_leaves_no_trace(tmp_path):
+    with pytest.raises(ValueError, match="lr is -1"): run(tmp_path/"run", seeds=[0], settings={**SETTINGS, "lr": -1.})
+    assert not (tmp_path/"run").exists()
 
 def test_testing_on_training_tasks_is_refused(tmp_path):
     with pytest.raises(ValueError, match="1 of the test tasks are training tasks"): run(tmp_path, test_tasks=[*ENV.tasks("test"), "train/3"])
@@ -156,7 +162,7 @@ def test_the_module_is_the_command():
     run = lambda *args: subprocess.run([sys.executable, "-m", "guided_opd.cli", *args], capture_output=True, text=True)
     done = run("--version")
     assert done.returncode == 0 and done.stdout.strip().count(".") == 2
-    for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate", "a", "b"]):
+    for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate", "a", "b"], ["evaluate", "a", "--episodes", "0"], ["compare", "--jobs", "-1"]):
         done = run(*args)
         assert done.returncode == 2 and done.stdout == "" and "usage:" in done.stderr and "Traceback" not in done.stderr
     done = run("train", "--method", "dpo")
@@ -174,8 +180,9 @@ def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
                       (["evaluate", torn], "torn"),
                       (["train", *good, "--lr", "-1"], "lr is -1.0; it must be above 0"),
                       (["evaluate", models/"student", "--split", "holiday"], "Unknown split 'holiday'"),
-                      (["evaluate", models/"student", "--episodes", "0"], "1 episode or more"),
                       (["evaluate", models/"student", "--temperature", "-1"], "temperature is -1.0"),
+                      (["evaluate", models/"student", "--out", empty], "Is a directory"),
+                      (["evaluate", "pocket:student", "--preset", "t4-qwen3-0.6b", "--dry-run"], "no model of a preset"),
                       (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose from opd, guided"),
                       (["report", tmp_path/"none"], "none"),
                       (["envs", "webshop", "--export", tmp_path], "guided-opd envs alfworld --export")):

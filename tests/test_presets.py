@@ -137,6 +137,8 @@ def test_the_studys_comparison_and_evaluation_run_dry(tmp_path, capsys):
     assert "| guided | greedy | 1 |" in capsys.readouterr().out
     run("evaluate", "--preset", "a100-qwen3-1.7b", "--dry-run")
     assert "1 episodes · temperature 0.4" in capsys.readouterr().out
+    run("evaluate", "--preset", "a100-qwen3-1.7b", "--dry-run", "--temperature", "0")
+    assert "1 episodes · greedy" in capsys.readouterr().out
 
 def test_a_served_teacher_runs_dry_over_real_http(tmp_path):
     from guided_opd.envs.base import make_env

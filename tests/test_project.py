@@ -20,7 +20,7 @@ envs.base envs.* envs chat protocol
 attention cache policy mixing remote unsloth vllm
 rollout
 scoring drift evaluate optimiser replay
-runfolder ranks trainer plan presets
+config runfolder ranks trainer plan presets
 plots view report widgets pocket compare study doctor
 cli
 """

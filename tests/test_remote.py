@@ -1,6 +1,7 @@
 "A teacher on a server: the same turns and scores as beside the student, and no fault of a server costs more than time."
 import copy, time
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -70,6 +71,8 @@ def test_top_k_is_a_lower_bound_and_a_sampled_token_alone_is_enough(server, traj
     torch.testing.assert_close(one.values_N[own], (full.measures["student_logprob"] - full.measures["teacher_logprob"])[own], atol=1e-4, rtol=1e-4)
     assert "teacher_entropy" not in one.measures
     with pytest.raises(ValueError, match="choose one of reverse_kl, forward_kl, none, cross_entropy, k1, k3"): divergence(policy(0), remote(server), batch, student_turns="jsd")
+    for kw in (dict(student_turns="forward_kl"), dict(teacher_turns="reverse_kl")):
+        with pytest.raises(ValueError, match="topk=20"): divergence(policy(0), remote(server, topk=0), batch, **kw)
 
 def test_a_sampled_token_gives_an_unbiased_gradient(server):
     "Averaged over the student's own choices, the gradient with topk=0 is that of the full reverse KL."
@@ -95,6 +98,12 @@ def test_training_with_a_served_teacher_and_the_key_is_written_nowhere(tmp_path,
         s.faults = [400]
         with pytest.raises(RemoteError) as e: teacher.log_probs([[5, 6]], [[1, 0]])
         assert key not in str(e.value) and "trouble" in str(e.value)
+        assert "sk-very" not in teacher._said(httpx.Response(400, text="x"*160 + f" Bearer {key}")), "replaced before it is cut"
+        monkeypatch.setenv("TEACHER_KEY", f"{key}\n")
+        ask(teacher)       # a line end that came along is no part of the key
+        monkeypatch.setenv("TEACHER_KEY", f"{key}é")
+        with pytest.raises(ValueError, match="TEACHER_KEY has characters") as c: ask(teacher)
+        assert key not in str(c.value)
         monkeypatch.setenv("TEACHER_KEY", "wrong-4712")
         with pytest.raises(RemoteError, match="TEACHER_KEY") as f: teacher.log_probs([[5, 6]], [[1, 0]])
         assert "4712" not in str(f.value)
@@ -128,6 +137,6 @@ def test_wrong_servers_are_refused_with_what_to_change(trajectories):
             for seed in range(5): p = remote(s, tok=other); h.rng = np.random.default_rng(seed); p.act([h])
     dead = remote(s)
     with pytest.raises(RemoteError, match="no connection.*Is the server up"): ask(dead)
-    for kw, why in ((dict(url="localhost:8000"), "http://localhost:8000/v1"), (dict(url="http://u:pw@h/v1"), "environment variable"), (dict(concurrency=0), "concurrency 1")):
+    for kw, why in ((dict(url="localhost:8000"), "http://localhost:8000/v1"), (dict(url="http://u:pw@h/v1"), "environment variable"), (dict(url="http://h/v1?api_key=4711"), "Leave . and #.*environment variable"), (dict(concurrency=0), "concurrency 1")):
         with pytest.raises(ValueError, match=why) as e: RemotePolicy(**{**dict(url=s.url, model="lm", tokenizer=TOK), **kw})
         assert "pw" not in str(e.value)

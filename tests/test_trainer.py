@@ -8,6 +8,7 @@ import torch
 from helpers import TOK, Child, Corridor, policy
 
 from guided_opd import runfolder as module
+from guided_opd.compare import evaluate_cell
 from guided_opd.envs.base import WorkerDied
 from guided_opd.losses import token_weights
 from guided_opd.schedule import METHODS, adaptive, constant
@@ -106,6 +107,31 @@ def test_stopping_and_going_on_in_one_process_is_the_same_too(straight, tmp_path
     assert fit(tmp_path).step == 6
     same_run(tmp_path, straight.run)
 
+@pytest.mark.parametrize("broken", ["append_trajectories", "summarise"])
+def test_a_step_that_broke_off_is_done_anew_in_the_same_process(straight, tmp_path, monkeypatch, broken):
+    "Its update may have been made, its numbers written, or not: going on begins at the checkpoint, as a new process would."
+    import guided_opd.trainer as trainer
+    run, real, calls = tmp_path/"run", getattr(trainer, broken), []
+    def full(*a):
+        calls.append(1)
+        if len(calls) in (1, 5): raise OSError("No space left on device")
+        return real(*a)
+    t = training(run)
+    t._open_run(); t._log(dict(step=0, **t._evaluate()))
+    monkeypatch.setattr(trainer, broken, full)
+    with pytest.raises(OSError): t.fit(progress=False)
+    with pytest.raises(RuntimeError, match="broken off halfway.*load the student anew"): t.fit(progress=False)
+    t = training(run)
+    with pytest.raises(OSError): t.fit(progress=False)
+    assert 0 < t.step < 6
+    t.fit(progress=False)
+    same_run(run, straight.run)
+
+def test_a_part_of_a_run_is_saved_at_its_end(tmp_path):
+    fit(tmp_path, 3, save_every=5)
+    assert [p.name for p in checkpoints(tmp_path)] == ["step_000003"]
+    assert fit(tmp_path, 4, save_every=5).step == 4 and [r["step"] for r in read_jsonl(tmp_path/"metrics.jsonl")] == [0, 1, 2, 3, 4]
+
 def test_a_run_with_muon_goes_on_from_its_checkpoint(tmp_path):
     "As the pocket recipes train: stopped after half, the rest in a new process' trainer, bit by bit the run that never stopped."
     whole = training(tmp_path/"whole", optimiser="muon"); whole.fit(progress=False)
@@ -130,10 +156,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(straight, tmp_path, room):
     child = Child(work, tmp_path/"log")
     assert child.wait() == 3, child.text
     error = next(l for l in child.text.splitlines() if l.startswith("ERROR"))
-    assert "step_000004" in error and "File too large" in error and "step_000002" in error and "goes on" in error and len(error) < 400
-    assert [p.name for p in (run/"checkpoints").iterdir()] == ["step_000002"], "nothing half-written is left"
+    assert "step_000004" in error and "File too large" in error and "step_000003" in error and "goes on" in error and len(error) < 400
+    assert sorted(p.name for p in (run/"checkpoints").iterdir()) == ["step_000002", "step_000003"], "nothing half-written is left"
     t = training(run); t._open_run()
-    assert t.step == 2
+    assert t.step == 3
     fit(run)
     same_run(run, straight.run)
 
@@ -296,6 +322,8 @@ def test_every_method_has_its_actors_and_its_turns(tmp_path, method):
             n = max(0, min(rooms, 6) - k)
             assert [turn.actor for turn in x.turns] == ["expert"]*n + ["student"]*(len(x.turns) - n) and len(x.turns) > n
         assert {"expert", "student"} == {a for x in ts for a in who(x)}
+        fit(tmp_path/"short", method=method, max_turns=3, eval_every=0, env=Corridor(max_turns=9))
+        assert {a for x in read_trajectories(tmp_path/"short"/"trajectories.jsonl") if x.step == 5 for a in who(x)} == {"student"}, "the whole episode is the student's at last, also where the expert needs more turns"
     for r in rows:
         mine = [x for x in ts if x.step == r["step"] - 1]
         assert (r["student_tokens"], r["teacher_tokens"]) == (sum(x.tokens("student") for x in mine), sum(x.tokens("teacher") for x in mine)), "expert tokens are never trained"
@@ -394,6 +422,10 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with atomic_folder(tmp_path/"x") as f: (f/"sub").mkdir(); (f/"sub"/"a").write_text("whole"); assert not (tmp_path/"x").exists()
     assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == ["x", "x/sub", "x/sub/a"]
 
+def test_a_damaged_configuration_is_named(straight, tmp_path):
+    (tmp_path/"config.json").write_text('{"config": {')
+    with pytest.raises(ValueError, match="config.json is not whole JSON.*another folder"): fit(tmp_path)
+
 def test_a_damaged_metrics_file_is_named_by_line(tmp_path):
     f = tmp_path/"m.jsonl"
     f.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
@@ -401,11 +433,21 @@ def test_a_damaged_metrics_file_is_named_by_line(tmp_path):
     f.write_text('{"step": 1}\n{"st')
     assert read_jsonl(f) == [{"step": 1}] and read_jsonl(tmp_path/"none") == []
 
-@pytest.mark.parametrize("wrong, why", [(dict(method="dpo"), "opd, guided, sft, tcod_f2b, tcod_b2f"), (dict(student_turns="l2"), "student_turns is 'l2'"), (dict(steps=0), "steps is 0"), (dict(lr=0.), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
+@pytest.mark.parametrize("wrong, why", [(dict(method="dpo"), "opd, guided, sft, tcod_f2b, tcod_b2f"), (dict(student_turns="l2"), "student_turns is 'l2'"), (dict(student_turns="cross_entropy"), "student_turns='cross_entropy' does not bring.*reverse_kl"), (dict(teacher_turns="k1"), "teacher_turns='k1' does not bring.*forward_kl"), (dict(steps=0), "steps is 0"), (dict(lr=0.), "lr is 0.0"), (dict(lr=float("nan")), "lr is nan"),
     (dict(temperature=0.), "reverse KL is an expectation"), (dict(normalisation="mean"), "'token' or 'turn'"), (dict(history="chat"), "'transcript' or 'window'"), (dict(max_turns=0), "max_turns is 0"), (dict(ratio=1.5), "ratio is 1.5"),
     (dict(lora_rank=-1), "lora_rank is -1"), (dict(eval_every=-1), "eval_every is -1"), (dict(window=-1), "window is -1"), (dict(final_lr=2.), "final_lr is 2"), (dict(keep_trajectories=-1), "keep_trajectories is -1")], ids=str)
 def test_wrong_settings_are_refused_with_a_reason(wrong, why):
     with pytest.raises(ValueError, match=why): GuidedOPDConfig(**wrong)
+
+def test_weights_of_bfloat16_are_warned_of_and_missing_tasks_refused(tmp_path):
+    student = lm(); student.model.bfloat16()
+    with pytest.warns(UserWarning, match="bfloat16, in which small updates are rounded away.*float32"): training(tmp_path, student)
+    class Bare(Corridor):
+        def tasks(self, split, n=None): return [] if split == self.bare else super().tasks(split, n)
+    for bare, kw in (("train", dict(eval_every=0)), ("valid", {})):
+        env = Bare(); env.bare = bare
+        with pytest.raises(ValueError, match=f"no {bare} tasks"): training(tmp_path, env=env, **kw)
+    training(tmp_path, env=env, eval_every=0)
 
 def test_different_tokenizers_are_refused(tmp_path):
     from guided_opd.chat import word_tokenizer
@@ -424,3 +466,4 @@ def test_the_paper_protocol_prompts_anew_each_turn_and_keeps_the_published_limit
     assert text.count("expert autonomous agent") == 1 and "Observation 3: " in text and "Observation 1: " not in text and "at step 4 " in text
     assert run.eval_temperature == protocol("paper").eval_temperature == 0.4
     assert torch.isfinite(torch.tensor(run.update([t], 0)["loss"]))
+    assert run.examiner.max_turns == 15 and [r["turns"] for r in evaluate_cell(student, webshop, webshop.tasks("test", 2), run.config)] == [15, 15]

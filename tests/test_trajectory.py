@@ -54,7 +54,8 @@ def test_a_torn_last_line_costs_that_line_wherever_it_was_torn(tmp_path):
     assert list(read_trajectories(path)) == ts + ts[:1]
 
 @pytest.mark.parametrize("line, why", [("not json", "Expecting value"), ("[1]", "not a JSON object"), ("{}", "version is None"), ('{"version": 99}', "version is 99, this release reads 1"), ('{"version": 1, "task": "t"}', "missing"),
-    (json.dumps(dict(json.loads(some(1)[0].to_json()), colour="red")), "colour"), (some(1)[0].to_json().replace('"actor":"student"', '"actor":"dog"'), "'dog'"), ('{"version":1,"task":"t","env":"e","turns":7}', "turns|iterable"), (b"\xff\xfe", "utf-8")])
+    (json.dumps(dict(json.loads(some(1)[0].to_json()), colour="red")), "colour"), (some(1)[0].to_json().replace('"actor":"student"', '"actor":"dog"'), "'dog'"), ('{"version":1,"task":"t","env":"e","turns":7}', "turns|iterable"), (b"\xff\xfe", "utf-8"),
+    (json.dumps(json.loads(some(1)[0].to_json()) | dict(step="x")), "step"), (json.dumps(json.loads(some(1)[0].to_json().replace('"measures":{}', '"measures":{"reverse_kl":5}'))), "measures")])
 def test_a_malformed_line_is_named_by_number_and_skipped_only_when_asked(tmp_path, line, why):
     path, (a, b) = tmp_path/"t.jsonl", some(2)
     append_trajectories(path, [a])

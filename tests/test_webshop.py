@@ -73,10 +73,17 @@ def test_broken_json_is_named(tmp_path):
         text = json.dumps(ATTRIBUTES); WebShop(PRODUCTS, write(tmp_path/"a.json", text[:text.index("GEN0000003")+40]))
     with pytest.raises(FileNotFoundError): WebShop(tmp_path/"none.json")
 
+def test_its_settings_are_plain_data(tmp_path):
+    "A run's folder and a comparison write them down."
+    made = WebShop(Path(write(tmp_path/"items.json", json.dumps(PRODUCTS))), ATTRIBUTES, max_turns=5)
+    assert json.loads(json.dumps(made.settings))["products"] == str(tmp_path/"items.json") and made.copy().tasks("test", 2) == made.tasks("test", 2)
+
 def test_wrong_attributes_goals_and_prices_are_named(env):
     with pytest.raises(ValueError, match="record 2 .*instruction_attributes"): WebShop(PRODUCTS, {PRODUCTS[2]["asin"]: dict(instruction="x", instruction_attributes=[])})
     with pytest.raises(ValueError, match="goal 1 .*'name' is not a text"): WebShop(PRODUCTS, goals=[env.goals[0], env.goals[0] | dict(name=None)])
     with pytest.raises(ValueError, match="no number for product GEN0000000"): WebShop(PRODUCTS, ATTRIBUTES, prices={"x": 1})
+    for reviews, why in (([1], "list of objects"), ([dict(asin=PRODUCTS[0]["asin"], reviews=["x"])], "record 0 .*'reviews'")):
+        with pytest.raises(ValueError, match=why): WebShop(PRODUCTS, ATTRIBUTES, reviews=reviews)
     with pytest.raises(ValueError, match="no goals"): WebShop(PRODUCTS)
     with pytest.raises(ValueError, match="9,999,999"): WebShop(size=10**8)
 

@@ -187,13 +187,16 @@ def official_root()->Path:
     "Where the official games are, if they are anywhere."
     return Path(os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser()/"json_2.1.1"
 
-@lru_cache(16)
+_OFFICIAL = {} # tasks by folder, split and kinds; an empty folder is looked at anew
+
 def _official(root, split, types):
+    if (root, split, types) in _OFFICIAL: return _OFFICIAL[root, split, types]
     found = []
     for f in sorted(Path(root).glob(f"{split}/*/*/game.tw-pddl")):
         kind = f.parts[-3].split("-")[0]
         if kind in types and "Sliced" not in f.parts[-3] and re.search(r'"solvable":\s*true', f.read_text()): 
             found.append(f"official/{split}/{f.parts[-3]}/{f.parts[-2]}")
+    if found: _OFFICIAL[root, split, types] = found
     return found
 
 def official_tasks(split:str,        # train, valid, test

@@ -7,6 +7,7 @@ __all__ = ['Expert', 'WorkerDied', 'TextEnv', 'register_env', 'env_names', 'make
 
 # %% ../../nbs/03_envs.base.ipynb #8dea3157
 import importlib, string
+from pathlib import Path
 import gymnasium as gym
 from gymnasium.error import ResetNeeded
 
@@ -38,7 +39,8 @@ class TextEnv(gym.Env):
                  **settings        # everything else that `copy` needs to build an equal environment
                 ):
         if not max_turns or max_turns < 1: raise ValueError(f"max_turns must be at least 1, and it is {max_turns!r}.")
-        self.max_turns, self.settings = max_turns, dict(settings, max_turns=max_turns)
+        self.max_turns = max_turns
+        self.settings = {k: str(v) if isinstance(v, Path) else v for k,v in dict(settings, max_turns=max_turns).items()} # plain data, for the run folder
         self.observation_space = gym.spaces.Text(1_000_000, min_length=0, charset=string.printable)
         self.action_space      = gym.spaces.Text(200, min_length=0, charset=string.printable)
         self.task,self.turn,self._live = None,0,False

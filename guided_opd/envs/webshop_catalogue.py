@@ -144,6 +144,7 @@ def product(raw:dict,       # a record of the products file
             _texts(h.get("instruction_attributes"), "instruction_attributes"); _texts(h.get("instruction_options"), "instruction_options")
         p.people = people
     if reviews:
+        if not isinstance(r := reviews.get("reviews", []), list) or not all(isinstance(x, dict) for x in r): raise ValueError("its record in the file of reviews has no list of objects as 'reviews'")
         p.rating = reviews.get("average_rating", "N.A.")
         p.reviews = [dict(title=r.get("title",""), score=r.get("score", r.get("stars","")), body=r.get("body", r.get("review",""))) for r in reviews.get("reviews",[])]
     return p
@@ -182,7 +183,9 @@ class Catalogue:
             )->"Catalogue":
         "Read a catalogue in the original's format; `ValueError` names the record that is wrong, and what is wrong with it."
         about,human = (read_json(x if x is not None else {}, dict) for x in (attributes, people))
-        said = {r.get("asin"): r for r in read_json(reviews if reviews is not None else [], list)}
+        said = read_json(reviews if reviews is not None else [], list)
+        if not all(isinstance(r, dict) for r in said): raise ValueError("The file of reviews is not a list of objects with an 'asin'.")
+        said = {r.get("asin"): r for r in said}
         on_disk = isinstance(products, (str,Path))
         source = Path(products) if on_disk else None
         if not on_disk and not isinstance(products, list): raise ValueError(f"products must be a path or a list, not a {type(products).__name__}.")
@@ -302,7 +305,7 @@ def generated_nouns(title:str # of a generated product
 
 class Generated(Catalogue):
     "A generated catalogue: any number of products that do not exist, made when they are looked at."
-    goals_from = 1000 # goals are made for at most so many products, spread over the catalogue
+    goals_from = 1000 # goals are made for about so many products, up to twice as many, spread over the catalogue
 
     def __init__(self,
                  size:int=1000, # how many products
