@@ -156,7 +156,6 @@ def evaluate(args):
         args.temperature = temperature
         policy = models.student()
         if args.dry_run: args.episodes = 1
-        args.protocol = models.preset.config().protocol
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
     else: env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
     policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol or "transcript"), env.tasks(args.split, args.episodes)
