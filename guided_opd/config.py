@@ -8,7 +8,7 @@ __all__ = ['MEMORY', 'GuidedOPDConfig']
 # %% ../nbs/14e_config.ipynb #c0f16a03
 import math
 from dataclasses import dataclass
-from .losses import DIVERGENCES, SAMPLED, token_weights
+from .losses import DIVERGENCES, token_weights
 from .mixing import MIXING
 from .optimiser import OPTIMISERS
 from .protocol import protocol
@@ -17,7 +17,7 @@ from .schedule import METHODS, SCHEDULES, Schedule, adaptive, constant
 # %% ../nbs/14e_config.ipynb #933c6612
 MEMORY = "batch_size", "max_tokens", "cache_gib"   # settings that a resumed run may have otherwise: they change what fits, not what is computed
 _WRONG = dict(student_turns=dict(cross_entropy="on words that the student sampled itself it has no gradient on average"),
-              teacher_turns=dict.fromkeys(SAMPLED, "it estimates a divergence from words that the student sampled, and these are the teacher's"))
+              teacher_turns=dict.fromkeys(("k1", "k3"), "it estimates a divergence from words that the student sampled, and these are the teacher's"))
 
 @dataclass
 class GuidedOPDConfig:
