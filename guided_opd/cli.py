@@ -151,9 +151,8 @@ def evaluate(args):
     _threads()
     if args.preset:
         if args.model and args.model.startswith("pocket:"): raise ValueError(f"{args.model} is no model of a preset: leave --preset or the model out.")
-        args.student, temperature, args.temperature = args.model, args.temperature, None      # the preset's own is of its training
+        args.student = args.model
         env, models = _recipe(args, lora_rank=0)
-        args.temperature = temperature
         policy = models.student()
         if args.dry_run: args.episodes = 1
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
@@ -161,7 +160,7 @@ def evaluate(args):
     policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol or "transcript"), env.tasks(args.split, args.episodes)
     if len(tasks) < args.episodes: print(f"{args.split} has {len(tasks)} tasks, so {len(tasks)} are played.", flush=True)
     if args.out: open(args.out, "a").close()      # before anything is played
-    temperature = rules.eval_temperature if args.temperature is None else args.temperature
+    temperature = rules.eval_temperature if args.eval_temperature is None else args.eval_temperature
     result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), max_turns=rules.limit(env), seed=args.seed, progress="episodes")
     print(result)
     if args.out: append_trajectories(args.out, trajectories)
@@ -278,7 +277,7 @@ def _parser():
     _settings(c.add_argument_group("settings of the training"))
     command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, engine, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
             flag("--episodes", type=_count, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), help="how a model is prompted: our growing conversation, or as the published baselines do (else the preset's, or transcript)"),
-            flag("--temperature", type=float, help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
+            flag("--temperature", type=float, dest="eval_temperature", metavar="TEMPERATURE", help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of opd, guided, sft, tcod_f2b, tcod_b2f"),
             flag("--seeds", type=_count, default=3, help="trainings of each method"), flag("--episodes", type=_count, default=256, help="unseen tasks to evaluate on"),

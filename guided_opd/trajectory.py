@@ -107,11 +107,9 @@ class Trajectory:
         d = json.loads(line)
         if not isinstance(d, dict): raise ValueError("it is not a JSON object")
         if (v := d.pop("version", None)) != FORMAT_VERSION: raise ValueError(f"its format version is {v!r}, this release reads {FORMAT_VERSION}")
-        try:
-            t = cls(**{**d, "turns": [Turn(**t) for t in d["turns"]]})
-            msgspec.convert(d, _WHOLE)
-            return t
-        except (TypeError, KeyError, AttributeError, msgspec.ValidationError) as e: raise ValueError(f"a field is missing, unknown or of another type: {e}") from None
+        try: msgspec.convert(d, _WHOLE)
+        except msgspec.ValidationError as e: raise ValueError(f"a field is missing, unknown or of another type: {e}") from None
+        return cls(**{**d, "turns": [Turn(**t) for t in d["turns"]]})
 
     @classmethod
     def glance(cls, line:bytes # what `to_json` gave, encoded
@@ -140,7 +138,7 @@ def _record(cls, **types # of fields that are not read as what they are
 
 _measures = dict(measures=dict[str, list[float|None]])
 _Turn = msgspec.defstruct("_Turn", _record(Turn, prompt_ids=msgspec.Raw, reply_ids=msgspec.Raw, logprobs=msgspec.Raw, topk=msgspec.Raw, **_measures), forbid_unknown_fields=True)
-_WHOLE = msgspec.defstruct("_Whole", _record(Trajectory, turns=list[msgspec.defstruct("_WholeTurn", _record(Turn, **_measures))]))
+_WHOLE = msgspec.defstruct("_Whole", _record(Trajectory, turns=list[msgspec.defstruct("_WholeTurn", _record(Turn, **_measures), forbid_unknown_fields=True)]), forbid_unknown_fields=True)
 _LINE = msgspec.json.Decoder(msgspec.defstruct("_Line", [("version", int), *_record(Trajectory, turns=list[_Turn])], forbid_unknown_fields=True))
 
 # %% ../nbs/00_trajectory.ipynb #972cc3dc

@@ -106,6 +106,7 @@ def test_a_setting_that_is_refused_leaves_no_trace(tmp_path):
 def test_testing_on_training_tasks_is_refused(tmp_path):
     with pytest.raises(ValueError, match="1 of the test tasks are training tasks"): run(tmp_path, test_tasks=[*ENV.tasks("test"), "train/3"])
     with pytest.raises(ValueError, match="no method 'dpo'"): run(tmp_path, methods=["dpo"])
+    with pytest.raises(ValueError, match="1 episode or more"): run(tmp_path, test_tasks=[])
 
 def test_the_table_has_means_errors_and_gains():
     row = lambda m, s, d, success: dict(method=m, seed=s, decoding=d, episodes=10, success=success, score=success + .1, turns=5., student_tokens=1000, teacher_tokens=0, seconds=60.)
@@ -165,6 +166,7 @@ def test_the_module_is_the_command():
     for args in (["dance"], [], ["train", "--steps", "many"], ["evaluate", "a", "b"], ["evaluate", "a", "--episodes", "0"], ["compare", "--jobs", "-1"]):
         done = run(*args)
         assert done.returncode == 2 and done.stdout == "" and "usage:" in done.stderr and "Traceback" not in done.stderr
+        if args[-1:] in (["0"], ["-1"]): assert f"{args[-1]} is too few; give 1 or more" in done.stderr
     done = run("train", "--method", "dpo")
     assert done.returncode == 1 and done.stderr == "guided-opd: There is no method 'dpo'; choose one of opd, guided, sft, tcod_f2b, tcod_b2f.\n", done.stderr
 

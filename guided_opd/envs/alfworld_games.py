@@ -187,16 +187,14 @@ def official_root()->Path:
     "Where the official games are, if they are anywhere."
     return Path(os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld").expanduser()/"json_2.1.1"
 
-_OFFICIAL = {} # tasks by folder, split and kinds; an empty folder is looked at anew
-
+@lru_cache(16) # what it raises is not kept, so games that arrive later are found
 def _official(root, split, types):
-    if (root, split, types) in _OFFICIAL: return _OFFICIAL[root, split, types]
     found = []
     for f in sorted(Path(root).glob(f"{split}/*/*/game.tw-pddl")):
         kind = f.parts[-3].split("-")[0]
         if kind in types and "Sliced" not in f.parts[-3] and re.search(r'"solvable":\s*true', f.read_text()): 
             found.append(f"official/{split}/{f.parts[-3]}/{f.parts[-2]}")
-    if found: _OFFICIAL[root, split, types] = found
+    if not found: raise FileNotFoundError(f"No official games in {Path(root)/split}: run alfworld-download, set ALFWORLD_DATA, or choose games='generated'.")
     return found
 
 def official_tasks(split:str,        # train, valid, test
@@ -204,10 +202,10 @@ def official_tasks(split:str,        # train, valid, test
                    missing_ok=False  # return an empty list rather than complain where there are none
                   )->list[str]:
     "Ids of the solvable official games; `FileNotFoundError` where there are none."
-    res = _official(str(official_root()), SPLITS[split], tuple(types))
-    if not res and not missing_ok:
-        raise FileNotFoundError(f"No official games in {official_root()/SPLITS[split]}: run alfworld-download, set ALFWORLD_DATA, or choose games='generated'.")
-    return res
+    try: return _official(str(official_root()), SPLITS[split], tuple(types))
+    except FileNotFoundError:
+        if missing_ok: return []
+        raise
 
 def official_game(task:str # "official/valid_unseen/<task>/<trial>"
                  )->dict:  # the contents of its game.tw-pddl
