@@ -273,6 +273,16 @@ def test_the_newest_episode_is_drawn_though_the_kernel_trains(pocket, browser, t
         page.wait_for_selector(f"text={t.task}")
         assert page.locator(".rows .row").count() == step and page.locator(".turn .observation").first.text_content() == t.turns[0].observation
         live.unobserve_all()
+    # the same once more, while the mouse is down on another row
+    append_trajectories(tmp_path/"trajectories.jsonl", [t])
+    page.locator(".find summary").click()
+    page.locator(".rows .row[data-index='0']").hover()
+    page.mouse.down()
+    live.refresh()
+    page.evaluate("news => send(news)", dict(index=live.index))
+    assert page.locator(".rows .row").count() == step + 1
+    page.mouse.up()
+    page.wait_for_selector(".rows .row[data-index='0'][aria-selected=true]", timeout=5000)
     live.stop(); page.close()
 
 def test_live_run_and_schedule_are_drawn(pocket, browser, tmp_path):

@@ -22,7 +22,7 @@ function spark(row, most) {
 export function table({ index, state, open, search }) {
   let shown = [], sort = { key: "i", down: false }, found = null, at = 0, asked = 0;
   let rows = index.rows.map((_, i) => tableRow(index, i, state.threshold));
-  let labels = [], kinds = [], heads = [], most = 1;
+  let labels = [], kinds = [], heads = [], most = 1, made = new Map();   // elements of the rows in the page, by what they show
   const text = h("input", { type: "search", placeholder: "search all that was said", "aria-label": "search tasks, observations, replies and actions" });
   const success = h("select", { "aria-label": "result" }, [["all", "all results"], ["yes", "solved"], ["no", "not solved"]].map(([v, t]) => h("option", { value: v }, t)));
   const label = h("select", { "aria-label": "of" }), kind = h("select", { "aria-label": "type" });
@@ -47,16 +47,25 @@ export function table({ index, state, open, search }) {
     }
   }
 
-  function cells(r, k) {
+  function cells(r) {
     const cell = (key, ...children) => h("span", { class: `c ${key}`, role: "gridcell" }, children);
-    return h("div", { class: "row", role: "row", "aria-rowindex": k + 2, "aria-selected": String(r.i === state.trajectory), "data-index": r.i, style: `top:${k * ROW}px`, onclick: () => { at = k; open(r.i); } },
+    return h("div", { class: "row", role: "row", "data-index": r.i, onclick: () => { at = shown.findIndex(x => x.i === r.i); open(r.i); } },
       cell("success", h("span", { class: r.success ? "good" : "bad" }, r.success ? "✓" : "✗", h("span", { class: "word" }, r.success ? " solved" : " failed"))), cell("goal", h("span", { class: "text", dir: "auto", title: `${r.task}${r.kind ? ` · ${r.kind}` : ""}${r.note ? ` · ${r.note}` : ""}` }, r.fork ? "⑂ " : "", r.goal || r.task), spark(r, most)),
       kinds.length ? cell("kind", h("span", { title: r.kind }, plain(r.kind))) : null, labels.length ? cell("label", h("span", { title: r.label }, r.label)) : null, cell("step", String(r.step)), cell("beta", r.beta.toFixed(2)), cell("score", r.score.toFixed(2)), cell("turns", String(r.turns)), cell("mean", nats(r.mean)), cell("max", nats(r.max)), cell("first", r.first == null ? "–" : String(r.first)));
   }
   function draw() {
     const [a, b] = inSight(view.scrollTop, view.clientHeight || 8 * ROW, ROW, shown.length);
     body.style.height = `${shown.length * ROW}px`;
-    body.replaceChildren(...shown.slice(a, b).map((r, k) => cells(r, a + k)));
+    const now = new Map(shown.slice(a, b).map((r, k) => {
+      const shows = JSON.stringify([r, most, labels.length > 0, kinds.length > 0]), el = made.get(shows) ?? cells(r);
+      el.style.top = `${(a + k) * ROW}px`; el.setAttribute("aria-rowindex", a + k + 2); el.setAttribute("aria-selected", String(r.i === state.trajectory));
+      return [shows, el];
+    }));
+    // What stays is not taken out of the page: a click that has begun on it would be lost.
+    for (const [shows, el] of made) if (!now.has(shows)) el.remove();
+    let here = body.firstChild;
+    for (const el of now.values()) if (el === here) here = here.nextSibling; else body.insertBefore(el, here);
+    made = now;
   }
   function refresh() {
     shown = sortRows(filterRows(rows, { text: text.value, success: success.value, label: label.value, kind: kind.value, found }), sort.key, sort.down);
