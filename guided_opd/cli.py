@@ -24,7 +24,10 @@ def _policy(name, env, role, device=None, trained=False):
 def _env(args):
     from guided_opd.envs.base import make_env
     from guided_opd.pocket import POCKET
-    mine = dict(alfworld=("size", "games"), scienceworld=("task_types",)).get(args.env, ())
+    options = dict(alfworld=("size", "games"), scienceworld=("task_types",))
+    mine = options.get(args.env, ())
+    for name, theirs in options.items():
+        if name != args.env and (given := [k for k in theirs if getattr(args, k, None) is not None]): raise ValueError(f"--{given[0].replace('_', '-')} is an option of {name}, not of {args.env}: leave it out, or add --env {name}.")
     pocket = any((getattr(args, k, None) or "").startswith("pocket:") for k in ("model", "student", "teacher")) and args.env in POCKET
     settings = {**(POCKET[args.env].settings if pocket else {}), **{k: v for k in mine if (v := getattr(args, k, None)) is not None}}     # a pocket model plays what it was made for
     if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
@@ -173,7 +176,7 @@ def compare(args):
     from guided_opd.report import write_report
     from guided_opd.schedule import METHODS
     _threads()
-    if unknown := [m for m in args.methods if m not in METHODS]: raise ValueError(f"There is no method {unknown[0]!r}; choose from {', '.join(METHODS)}.")
+    if unknown := [m for m in args.methods if m not in METHODS]: raise ValueError(f"There is no method {unknown[0]!r}; choose one of {', '.join(METHODS)}.")
     if args.preset:
         env, models = _recipe(args)
         if args.dry_run: args.seeds = args.episodes = 1

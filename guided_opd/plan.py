@@ -8,9 +8,10 @@ __all__ = ['SHAPES', 'GiB', 'DEVICES', 'EPISODES', 'NF4', 'RESERVE', 'SLACK', 'M
            'row_length', 'LM', 'Plan', 'duration', 'make_plan', 'forward_flops', 'advice']
 
 # %% ../nbs/15b_plan.ipynb #4e3fabab
-import json, math, re
+import math, re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from .runfolder import read_json
 
 # %% ../nbs/15b_plan.ipynb #bbf22cab
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def shape_of(name:str # hub name of a Qwen3 model, or a folder with a config.jso
     for known, shape in SHAPES.items():
         if re.fullmatch(re.escape(known.split("/")[1].lower()) + r"(-instruct-2507|-thinking-2507|-base)?(-unsloth)?(-bnb-4bit)?", key): return shape
     if (path := Path(name)/"config.json").exists():
-        c = json.loads(path.read_text())
+        c = read_json(path)
         if c.get("model_type") in ("qwen3", "qwen3_moe"): return Shape(c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"], c["num_key_value_heads"], c.get("moe_intermediate_size") or c["intermediate_size"],
             bool(c.get("tie_word_embeddings")), c.get("head_dim", 128), c["vocab_size"], c.get("num_experts", 0), c.get("num_experts_per_tok", 0))
     raise ValueError(f"The sizes of {name!r} are not known here: name a folder with a Qwen3 model, or one of {', '.join(SHAPES)}.")

@@ -8,7 +8,7 @@ __all__ = ['POCKET_TEMPLATE', 'POCKET', 'WIDTHS', 'POCKET_MODELS', 'pocket_token
            'imitation_batches', 'imitate', 'load_pocket', 'build']
 
 # %% ../nbs/18_pocket.ipynb #4ad5e254
-import json, math, shutil, time
+import math, shutil, time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -23,7 +23,7 @@ from .evaluate import evaluate
 from .optimiser import MuonAdamW
 from .policy import ExpertPolicy, HFPolicy, Policy, Reply
 from .rollout import RolloutMixer
-from .runfolder import atomic_file, write_json
+from .runfolder import atomic_file, read_json, write_json
 from .scoring import Row, rows
 from .trajectory import Trajectory, append_trajectories, read_trajectories
 
@@ -233,7 +233,7 @@ def build(env:str="alfworld",      # environment's name
     folder, world = Path(folder or POCKET_MODELS/env), make_env(env, **recipe.settings)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = pocket_tokenizer([text for settings, n in recipe.vocabulary for e in [make_env(env, **settings)] for text in environment_texts(e, e.tasks("train", n))], recipe.whole)
-    report = json.loads((folder/"build.json").read_text()) if (folder/"build.json").exists() else dict(env=env, seed=seed, words=len(tokenizer), models={})
+    report = read_json(folder/"build.json") if (folder/"build.json").exists() else dict(env=env, seed=seed, words=len(tokenizer), models={})
     pool, making = None, folder/f"making_seed_{seed}"       # what a build that was stopped goes on from
     making.mkdir(exist_ok=True)
     for name, size in recipe.sizes.items():

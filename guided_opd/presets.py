@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'QWEN_LIKE', 'DRY', 'Preset', 'preset', 'without_thinking', 'tiny_models', 'Models', 'prepare']
 
 # %% ../nbs/15c_presets.ipynb #6a3269db
-import importlib.util, tempfile
+import atexit, importlib.util, shutil, tempfile
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from .plan import DEVICES, EPISODES, LM, Device, Plan, advice, make_plan, this_gpu
@@ -171,5 +171,6 @@ def prepare(p:Preset, env, dry_run:bool=False, device:str|None=None) -> Models:
     "Check the machine, or make the tiny models of a dry run."
     if not dry_run: p.check(); return Models(p, None, device)
     folder = Path(tempfile.mkdtemp(prefix="guided-opd-dry-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if hasattr(env, "settings"): env.settings["max_turns"] = env.max_turns = DRY["max_turns"]      # evaluations, too
     return Models(replace(p, settings=p.settings | DRY), tiny_models(env, folder), device or "cpu")

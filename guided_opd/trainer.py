@@ -57,6 +57,7 @@ class GuidedOPD:
         self.student, self.teacher, self.env, self.run = student, teacher, env, Path(run)
         self.schedule, self.mixing = schedule or c.schedule(), MIXING[c.mixing](teacher)
         if c.lora_rank and not hasattr(student.model, "peft_config"): student.add_lora(c.lora_rank, c.seed)
+        if getattr(student.lm, "is_quantized", False) and not hasattr(student.model, "peft_config"): raise ValueError("The student's weights are quantised, and only adapters on them can be trained: add adapters (lora_rank=16), or load it in 16 or 32 bits.")
         if (model := getattr(teacher, "model", student.model)) is not student.model: model.requires_grad_(False)
         self.max_tokens, self.batch_size = c.max_tokens, c.batch_size      # smaller once memory has run out
         rules = protocol(c.protocol)

@@ -112,7 +112,7 @@ class Shelf:
                     for t in ts: self.add(t, label)
 
     def _open(self, path, label=""):
-        if path.is_file(): return self.read(path, label)
+        if path.is_file(): return self.read(path, label, path.parent)
         if not path.is_dir(): raise FileNotFoundError(f"There is no {path}; give a trajectories.jsonl, the folder of a run, or a folder of runs.")
         if (path/"trajectories.jsonl").exists(): return self.read(path/"trajectories.jsonl", label, path)
         runs = sorted(p.parent for pattern in ("*/trajectories.jsonl", "*/*/trajectories.jsonl") for p in path.glob(pattern))

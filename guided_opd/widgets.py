@@ -10,6 +10,7 @@ import json, os, threading, time
 from pathlib import Path
 import anywidget, traitlets
 from .replay import ask, branch
+from .runfolder import read_json
 from .schedule import SCHEDULES, Schedule
 from .scoring import score
 from .trajectory import Trajectory
@@ -157,7 +158,7 @@ class LiveRun(TrajectoryStepper):
         "Look once; True while the run has steps to go."
         path = self.run/"trajectories.jsonl"
         if (new := self._new_metrics()): self._rows += new
-        config = json.loads((self.run/"config.json").read_text()) if (self.run/"config.json").exists() else {}
+        config = read_json(self.run/"config.json") if (self.run/"config.json").exists() else {}
         steps = config.get("config", {}).get("steps")
         going = not steps or not self._rows or self._rows[-1].get("step", 0) < steps
         if path.exists():

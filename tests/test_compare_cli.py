@@ -10,6 +10,7 @@ from guided_opd.compare import Work, compare, markdown_table, run_at_once, summa
 from guided_opd.pocket import pocket_tokenizer
 from guided_opd.trainer import checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
+from guided_opd.view import Shelf
 
 SETTINGS = dict(steps=2, rollouts_per_step=2, warmup_steps=1, eval_every=1, eval_episodes=2, save_every=1, batch_size=2)
 ENV = Corridor(max_turns=3)
@@ -203,6 +204,8 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert [r["step"] for r in rows] == [0, 1, 2] and all(math.isfinite(r["loss"]) for r in rows[1:]) and "eval_success" in rows[2]
     assert max(len(t.turns) for t in read_trajectories(run/"trajectories.jsonl")) == 2 < rows[2]["eval_turns"], "--max-turns is of the training rollouts"
     assert json.loads((run/"config.json").read_text())["schedule"]["name"] == "linear"
+    turns = [Shelf(path).view(0)["turns"] for path in (run, run/"trajectories.jsonl")]
+    assert turns[0] == turns[1] and all(turn["tokens"] for turn in turns[0]), "the file finds the run's tokenizer, as the folder does"
     before = (run/"metrics.jsonl").read_bytes()
     code, said = command(tmp_path, *args[3:])                       # again: there is nothing left to do
     assert code == 0 and (run/"metrics.jsonl").read_bytes() == before, said
@@ -234,6 +237,7 @@ def test_pocket_models_play_what_they_were_made_for(models):
     types = lambda *args: _env(_parser().parse_args([*map(str, args), "--env", "scienceworld"])).settings["task_types"]
     assert types("compare") == types("train") == types("evaluate", "pocket:teacher") == types("evaluate", models/"student", "--task-types", "pocket") == "pocket"
     assert types("evaluate", models/"student") is None and types("compare", "--task-types", "boil,melt") == ["boil", "melt"]
+    with pytest.raises(ValueError, match="--task-types is an option of scienceworld, not of webshop"): _env(_parser().parse_args(["train", "--env", "webshop", "--task-types", "boil"]))
 
 
 def test_evaluate_plays_as_many_tasks_as_it_is_told(models, monkeypatch, capsys):

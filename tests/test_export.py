@@ -46,6 +46,7 @@ def test_four_bits_are_the_weights_that_they_stand_for(base, tmp_path):
     assert len(of) == 14 and all(m.weight.dtype == torch.uint8 for m in of.values())
     for n, m in of.items(): same.lm.get_submodule(n).weight.data = dequantize_4bit(m.weight.data, m.weight.quant_state).float()
     torch.testing.assert_close(logits(small), logits(same))
+    with pytest.raises(ValueError, match="quantised.*lora_rank=16"): training(small, tmp_path/"bare", lora_rank=0)
     runs = [training(s, tmp_path/n, method="opd") for n, s in (("small", small), ("same", same))]
     for step in range(2):
         ts = runs[0].roll_out(step); runs[1].roll_out(step)      # both have acted before they learn
