@@ -7,7 +7,8 @@ stamp := $(VENV)/.installed
 # Unsloth declares a whole GPU stack; beside ours it runs without it, on the CPU too, so it goes in alone and its adapter is tested for real. So does the pretrained LM.
 beside = $(foreach r,$(shell sed -n 's/^unsloth_requirements *= *//p; s/^pretrained_requirements *= *//p' settings.ini),'$(r)')
 # Some packages are compiled at installation, by build scripts that call plain `python`: pip runs with the environment's first on the PATH.
-pip    = PATH="$(abspath $(bin)):$$PATH" $(bin)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Bytecode is written when a module is first used: to compile every file of the environment would take a quarter of the installation.
+pip    = PATH="$(abspath $(bin)):$$PATH" $(bin)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 PY     = $(or $(PYTHON),$(shell for p in python3 python3.13 python3.12 python3.11 python; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done))
 
 .DEFAULT_GOAL := help
