@@ -186,7 +186,7 @@ def test_errors_are_one_line_that_says_what_to_do(tmp_path, models):
                       (["evaluate", models/"student", "--temperature", "-1"], "temperature is -1.0"),
                       (["evaluate", models/"student", "--out", empty], "Is a directory"),
                       (["evaluate", "pocket:student", "--preset", "t4-qwen3-0.6b", "--dry-run"], "no model of a preset"),
-                      (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose from opd, guided"),
+                      (["compare", *good, "--methods", "opd,magic"], "There is no method 'magic'; choose one of opd, guided"),
                       (["report", tmp_path/"none"], "none"),
                       (["envs", "webshop", "--export", tmp_path], "guided-opd envs alfworld --export")):
         code, said = command(tmp_path, *args)
