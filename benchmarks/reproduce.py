@@ -148,9 +148,9 @@ def keep(run, place, rows):
 def plan(args):
     "Cells that are asked for, seed by seed, and what is missing to run the others."
     from guided_opd.study import ABLATIONS
-    if unknown := [m for m in args.methods if m not in METHODS and m not in ABLATIONS]: sys.exit(f"There is no method or ablation {unknown[0]!r}; choose from {', '.join((*METHODS, *ABLATIONS))}.")
+    if unknown := [m for m in args.methods if m not in METHODS and m not in ABLATIONS]: sys.exit(f"There is no method or ablation {unknown[0]!r}; choose one of {', '.join((*METHODS, *ABLATIONS))}.")
     for what, given, known in (("environment", args.envs, ENVS), ("size", args.sizes, SIZES)):
-        if unknown := [x for x in given if x not in known]: sys.exit(f"There is no {what} {unknown[0]!r}; choose from {', '.join(known)}.")
+        if unknown := [x for x in given if x not in known]: sys.exit(f"There is no {what} {unknown[0]!r}; choose one of {', '.join(known)}.")
     places, reasons = [], []
     for env in args.envs:
         for size in args.sizes:

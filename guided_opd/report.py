@@ -112,7 +112,7 @@ def run_report(run:Path,               # folder of a run
     if light and not checkpoints(run): notes.append("There is no checkpoint with a tokenizer yet, so replies are not shaded by token; each turn still shows its mean.")
     picked = {i: like[k] for i, t in enumerate(light) if (k := (t.step, t.task)) in like} if like else {}
     picked = picked or pick_trajectories(light, each)
-    if shelf is not None and picked: shelf.read(path, label, run, keep=lambda i, t: picked.get(i))
+    if shelf is not None and picked: shelf.read(path, label, keep=lambda i, t: picked.get(i))
     done, steps = trained[-1]["step"] if trained else 0, c.get("steps") or 0
     model = lambda who: " ".join(filter(None, [config.get(who, {}).get("name"), f"({_size(config.get(who, {}).get('parameters'))} parameters)"]))
     method = METHODS.get(c.get("method"), str(c.get("method", "?")))

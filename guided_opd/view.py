@@ -112,18 +112,18 @@ class Shelf:
                     for t in ts: self.add(t, label)
 
     def _open(self, path, label=""):
-        if path.is_file(): return self.read(path, label, path.parent)
+        if path.is_file(): return self.read(path, label)
         if not path.is_dir(): raise FileNotFoundError(f"There is no {path}; give a trajectories.jsonl, the folder of a run, or a folder of runs.")
-        if (path/"trajectories.jsonl").exists(): return self.read(path/"trajectories.jsonl", label, path)
+        if (path/"trajectories.jsonl").exists(): return self.read(path/"trajectories.jsonl", label)
         runs = sorted(p.parent for pattern in ("*/trajectories.jsonl", "*/*/trajectories.jsonl") for p in path.glob(pattern))
         if not runs: raise ValueError(f"{path} holds no trajectories.jsonl, so it is no folder of a run; give the folder that a training wrote to.")
-        for run in runs: self.read(run/"trajectories.jsonl", " · ".join(run.relative_to(path).parts).replace("_", " "), run)
+        for run in runs: self.read(run/"trajectories.jsonl", " · ".join(run.relative_to(path).parts).replace("_", " "))
 
-    def read(self, path:Path, label:str="", run:Path|None=None, # a JSONL file; the run's folder, where a tokenizer may be
+    def read(self, path:Path, label:str="", # a JSONL file, beside which a run has its tokenizer
              keep:Callable[[int, Trajectory], str|None]|None=None  # a note for each trajectory (by its number in the file) to take, None for one to leave out
             ):
         "Add a file's trajectories; of one that was read before, only what is new."
-        decode, number = self._own or decoder(self._tokenizer(run)), 0
+        decode, number = self._own or decoder(self._tokenizer(path.parent)), 0
         at = self._ends.get(path, 0)
         with open(path, "rb") as f, tqdm(total=os.path.getsize(path) - at, desc=path.name, unit="B", unit_scale=True, delay=1, leave=False, disable=os.path.getsize(path) - at < 1e7) as bar:   # seen where it takes more than a second
             f.seek(at)
@@ -141,7 +141,7 @@ class Shelf:
 
     @staticmethod
     def _tokenizer(run):
-        found = sorted((run/"checkpoints").glob("step_*/student")) if run else []
+        found = sorted((run/"checkpoints").glob("step_*/student"))
         return found[-1] if found else None
 
     def _put(self, item, t, label, note, decode, fork=None):

@@ -166,7 +166,7 @@ class LiveRun(TrajectoryStepper):
             elif path not in self.shelf._ends: self.shelf._ends[path] = 0
             before, newest = len(self.shelf), self.state["trajectory"] >= len(self.shelf) - 1
             if self.shelf._own is None: self.shelf._own = decoder(Shelf._tokenizer(self.run))
-            self.shelf.read(path, run=self.run)
+            self.shelf.read(path)
             if len(self.shelf) != before:
                 if newest: self.newest = self.shelf.view(len(self.shelf) - 1)
                 self.index = self.shelf.index()

@@ -162,11 +162,12 @@ export function stepper({ model, el, root }) {
   const onState = () => { const s = model.get("state"); if (JSON.stringify(s) !== JSON.stringify(state)) update(s ?? {}, { save: false }); };
   // (of one trajectory the index tells only which others there are and how high the highest bar is: a text that is read, or a click that has begun, stays)
   const onIndex = () => {
-    const before = JSON.stringify(state), most = index.most;
+    const others = () => String(a ? companions(index, state.trajectory) : []), before = JSON.stringify(state), most = index.most, had = others();
     index = model.get("index"); state = cleanState(state, index);
     finder ? finder.update(state, index) : find();
     if (!a || JSON.stringify(state) !== before) return open();
-    drawTools(); if (index.most !== most) drawLanes();
+    if (others() !== had) drawTools();
+    if (index.most !== most) drawLanes();
   };
   // a page that holds nothing else takes the keys wherever the focus is; in a notebook they are the notebook's until it is in here
   const hears = root.parentElement === document.body ? document : root;
