@@ -38,9 +38,11 @@ def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
     again = run("--dry-run")
     assert again.returncode == 0 and "1 of 1 cells are done" in again.stdout and before == {p: p.stat().st_mtime_ns for p in cell.iterdir()}
 
-def test_what_was_trained_to_choose_the_rate_is_not_trained_again(tmp_path):
-    base = ["--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "opd", "--seeds", "1", "--results", tmp_path/"results", "--work", tmp_path/"work"]
-    for more in (["--tune"], []): subprocess.run([sys.executable, SCRIPT, *base, *more], check=True, capture_output=True, text=True, cwd=ROOT)
+def test_what_was_trained_to_choose_the_rate_is_not_trained_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce, "run_all", lambda cells, args: [reproduce.run(c, args.results, args.work, args.smoke) for c in cells])      # in this process, where all is imported
+    for more in (["--tune"], []):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "opd", "--seeds", "1", "--results", str(tmp_path/"results"), "--work", str(tmp_path/"work"), *more])
+        reproduce.main()
     place = tmp_path/"results"/"alfworld"/"student_small"
     lr = reproduce.tuned_lr(tmp_path/"results", "alfworld", "student_small", "opd")
     metrics = [(place/name/"seed_0"/"metrics.jsonl").read_text() for name in ("opd", f"tuning/opd-lr_{lr:g}")]
