@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p for folder in ("nbs", "tutorials") for p in (ROOT/folder).rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-set_forkserver_preload(["nbdev.test", "transformers", "torch._dynamo"])       # what nearly every notebook imports: half of a short one's time
+set_forkserver_preload(["nbdev.test", "transformers.models.qwen3.modeling_qwen3", "peft"])       # what nearly every notebook imports: half of a short one's time
 
 
 def _run(path, log, env):
