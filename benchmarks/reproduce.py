@@ -15,7 +15,7 @@ Simplified: pocket models instead of Qwen3, compact generated games; rates are t
 """
 import argparse, json, shutil, statistics, sys
 from itertools import product
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from guided_opd.runfolder import read_jsonl, write_json
@@ -115,21 +115,32 @@ def take_from_tuning(cell, config, work):
     if (twin/"evaluation.json").exists():
         shutil.copytree(twin, work/cell.path, ignore=shutil.ignore_patterns("evaluation.json", "log.txt"), dirs_exist_ok=True)
 
-def run(cell, results, work, smoke=False):
-    "Train, evaluate, keep the small files."
+def opened(env, size, results, smoke):
+    "The environment, its test tasks and the loader of its pocket models, for what is recorded in this folder of the results."
     import torch
-    from guided_opd.compare import POCKET_SETTINGS, open_comparison, references, run_cell
+    from guided_opd.compare import POCKET_SETTINGS, open_comparison
     from guided_opd.envs.base import make_env
     from guided_opd.pocket import POCKET, load_pocket
     if not torch.cuda.is_available(): torch.set_num_threads(1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    env, model = make_env(cell.env, **POCKET[cell.env].settings), lambda which: load_pocket(which, cell.env, device=device)
-    n, config = 2 if smoke else None, config_of(cell, results, smoke)
-    test = env.tasks("test", n or EPISODES)
+    world = make_env(env, **POCKET[env].settings)
+    test = world.tasks("test", 2 if smoke else EPISODES)
+    open_comparison(results/env/size, world, test, POCKET_SETTINGS[env]["settings"])
+    return world, test, lambda which: load_pocket(which, env, device=device)
+
+def run_references(env, size, results, smoke=False):
+    "Evaluate the cold start and the teacher."
+    from guided_opd.compare import references
+    world, test, model = opened(env, size, results, smoke)
+    references(results/env/size, lambda: model(size), model("teacher"), world, test, config_of(Cell(env, size, "opd", 0), results, smoke))
+
+def run(cell, results, work, smoke=False):
+    "Train, evaluate, keep the small files."
+    from guided_opd.compare import run_cell
+    env, test, model = opened(cell.env, cell.size, results, smoke)
+    config = config_of(cell, results, smoke)
     teacher = weak_teacher(cell.env, work) if "weak_teacher" in cell.name else model("teacher")
-    open_comparison(results/cell.env/cell.size, env, test, POCKET_SETTINGS[cell.env]["settings"])
-    if not cell.tuned: references(results/cell.env/cell.size, lambda: model(cell.size), model("teacher"), env, test, config)
-    tasks = env.tasks("valid", n or TUNING_EPISODES) if cell.tuned else test
+    tasks = env.tasks("valid", 2 if smoke else TUNING_EPISODES) if cell.tuned else test
     take_from_tuning(cell, config, work)
     rows = run_cell(lambda: model(cell.size), teacher, env, work/cell.path, tasks, config, cell.name)
     keep(work/cell.path, results/cell.path, rows)
@@ -174,10 +185,11 @@ def show_plan(cells, reasons, args):
     print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
 
 def run_all(cells, args):
-    "Each cell in a process of its own."
+    "Each cell in a process of its own, after the cold start and the teacher that it is compared with."
     from guided_opd.compare import Work, run_at_once
-    run_at_once([Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps)
-                 for c in cells], args.jobs, "study")
+    places = [p for p in dict.fromkeys((c.env, c.size) for c in cells if not c.tuned) if not (args.results.joinpath(*p)/"reference.json").exists()]
+    run_at_once([Work(f"{env}/{size}: cold start and teacher", args.work/env/size/"reference.txt", run_references, (env, size, args.results, args.smoke)) for env, size in places] +
+                [Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps) for c in cells], args.jobs, "study")
 
 
 # --- tables and figures, from the files alone
