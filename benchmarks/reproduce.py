@@ -242,7 +242,7 @@ def report(args):
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if ablated := dict.fromkeys(r["method"] for r in ablation_rows(rows)):
             figures[f"{env}_{size}_ablations"] = ablation_figure(rows)
-            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate, against OPD; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with a single seed they say little: two seeds of one method differ by several points.", ablation_table(rows),
+            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate, against OPD; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with one seed or two they say little (a bar of two only spans them): two seeds of one method differ by several points.", ablation_table(rows),
                      f"![Success of ablations against what they are ablations of](img/study/{env}_{size}_ablations.png)", command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} " + ("--ablations" if (env, size) == ("alfworld", "student_small") else f"--methods {','.join(ablated)}"))]
     text = "\n\n".join(page) + "\n"
     (args.docs/"study.md").write_text(text, encoding="utf-8")
