@@ -184,12 +184,14 @@ def show_plan(cells, reasons, args):
     left = sum(not finished(c, args) for c in cells)
     print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
 
-def run_all(cells, args):
-    "Each cell in a process of its own, after the cold start and the teacher that it is compared with."
-    from guided_opd.compare import Work, run_at_once
-    places = [p for p in dict.fromkeys((c.env, c.size) for c in cells if not c.tuned) if not (args.results.joinpath(*p)/"reference.json").exists()]
-    run_at_once([Work(f"{env}/{size}: cold start and teacher", args.work/env/size/"reference.txt", run_references, (env, size, args.results, args.smoke)) for env, size in places] +
-                [Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps) for c in cells], args.jobs, "study")
+def work_left(cells, args):
+    "What is not there yet, each in a process of its own: the cold start and the teacher that cells are compared with, then cells."
+    from guided_opd.compare import Work
+    places = dict.fromkeys((c.env, c.size) for c in cells if not c.tuned)
+    return [Work(f"{env}/{size}: cold start and teacher", args.work/env/size/"reference.txt", run_references, (env, size, args.results, args.smoke))
+            for env, size in places if not (args.results/env/size/"reference.json").exists()] + [
+            Work(str(c.path), args.work/c.path/"log.txt", run, (c, args.results, args.work, args.smoke), args.work/c.path, config_of(c, args.results, args.smoke).steps)
+            for c in cells if not finished(c, args)]
 
 
 # --- tables and figures, from the files alone
@@ -294,7 +296,8 @@ def main():
         cells, reasons = plan(args)
         show_plan(cells, reasons, args)
         if args.dry_run: return
-        while left := [c for c in plan(args)[0] if not finished(c, args)]: run_all(left, args)      # a tuned rate at the edge of those tried asks for another
+        from guided_opd.compare import run_at_once
+        while work := work_left(plan(args)[0], args): run_at_once(work, args.jobs, "study")      # a tuned rate at the edge of those tried asks for another
     if not args.smoke: print(report(args))
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
     assert again.returncode == 0 and "1 of 1 cells are done" in again.stdout and before == {p: p.stat().st_mtime_ns for p in cell.iterdir()}
 
 def test_what_was_trained_to_choose_the_rate_is_not_trained_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(reproduce, "run_all", lambda cells, args: [reproduce.run(c, args.results, args.work, args.smoke) for c in cells])      # in this process, where all is imported
+    monkeypatch.setattr("guided_opd.compare.run_at_once", lambda work, *_: [w.call(*w.args) for w in work])      # in this process, where all is imported
     for more in (["--tune"], []):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", "--smoke", "--envs", "alfworld", "--sizes", "student_small", "--methods", "opd", "--seeds", "1", "--results", str(tmp_path/"results"), "--work", str(tmp_path/"work"), *more])
         reproduce.main()
@@ -48,6 +48,8 @@ def test_what_was_trained_to_choose_the_rate_is_not_trained_again(tmp_path, monk
     lr = reproduce.tuned_lr(tmp_path/"results", "alfworld", "student_small", "opd")
     metrics = [(place/name/"seed_0"/"metrics.jsonl").read_text() for name in ("opd", f"tuning/opd-lr_{lr:g}")]
     rows = [json.loads((place/name/"seed_0"/"evaluation.json").read_text()) for name in ("opd", f"tuning/opd-lr_{lr:g}")]
+    (place/"reference.json").unlink(); reproduce.main()
+    assert (place/"reference.json").exists(), "played anew if it failed, although the cells are done"
     assert metrics[0] == metrics[1], "the seconds of each update are those of the training that was done"
     assert [[r["method"] for r in rs] for rs in rows] == [["opd"]*2, [f"tuning/opd-lr_{lr:g}"]*2]
 
