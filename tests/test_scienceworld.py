@@ -1,5 +1,5 @@
 "ScienceWorld: the real engine in worker processes. Gold paths, the stock wrapper's observations, processes that get killed, a Java that is missing."
-import gc, importlib.util, json, os, pickle, signal, subprocess, sys, threading, time
+import gc, importlib.util, json, os, pickle, random, signal, subprocess, sys, threading, time
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,26 @@ def test_observations_are_those_of_the_stock_wrapper(stock, task):
         assert (same(obs.replace("\n\treset task", "")), ours["raw_score"], terminated) == (same(theirs.replace("\n\treset task", "")), info["score"], completed)
         if few: assert sorted(ours["admissible"]) == sorted(x for x in info["valid"] if x != "reset task")
         if terminated or truncated: break
+
+@needs_java
+def test_a_task_made_alone_is_the_one_among_thirty():
+    "The engine's own `load` makes every task there is, with random numbers and object numbers that show; ours makes one."
+    engine = worker.Engine(worker.find_java(), pool.jar_path())
+    try:
+        assert engine.registers_as_known and set(worker.REGISTERED) == set(TASK_TYPES)
+        rng = random.Random(0)
+        def told(number, task, variation, simplifications, as_known):
+            engine.registers_as_known = as_known
+            said = engine.answer(number, "load", task=task, variation=variation, simplifications=simplifications)
+            said["steps"] = [engine.answer(number, "step", action=a, objects=True) for a in ("look around", "inventory", "wait", "teleport to greenhouse", "look around")]
+            return said, engine.worlds[number].server.getPossibleObjectReferentLUTJSON(), engine.objects.count(), engine.random.nextInt()
+        for task in TASK_TYPES:
+            for variation in {VARIATIONS[task]-1, rng.randrange(VARIATIONS[task])}:
+                simplifications = rng.choice(["easy", "", "teleportAction,openDoors"])
+                assert told(0, task, variation, simplifications, True) == told(1, task, variation, simplifications, False), (task, variation)
+        engine.registers_as_known = True
+        assert "error" in engine.answer(0, "load", task="boil", variation=30, simplifications="") and "error" in engine.answer(0, "load", task="bake", variation=0, simplifications="")
+    finally: engine.process.kill()
 
 @needs_java
 def test_the_same_actions_give_the_same_world_in_every_process(monkeypatch):
