@@ -115,16 +115,19 @@ class World:
         self.engine,self.server,self.random,self.count,self.simplifications = engine,engine.jvm.scienceworld.runtime.pythonapi.PythonInterface(),engine.jvm.java.util.Random(),0,""
 
     def load(self, task, variation, simplifications, gold=False):
-        if gold or not self._set_up(task, variation, simplifications):
+        if self._set_up(task, variation, simplifications):
+            if gold: return dict(gold=list(self.engine.tasks.createGoldActions(task, variation, self.server)._1()))
+        else:
             error = self.server.load(task, variation, simplifications, gold)
             if error: return dict(error=error)
+            if gold: return dict(gold=list(self.server.getGoldActionSequence()))
         self.agent = self.server.agentInterface().get()
         self.simplifications = self.agent.simplificationStr() # what "easy" means depends on the task
         self.me = self.agent.agent() # fetched once: each step into a Java object is a round trip
-        return dict(gold=list(self.server.getGoldActionSequence())) if gold else dict(description=self.server.getTaskDescription(), templates=self.templates())
+        return dict(description=self.server.getTaskDescription(), templates=self.templates())
 
     def _set_up(self, task, variation, simplifications):
-        "What the engine's own `load` does without a gold path (`PythonInterface.doLoad`), with one task instead of thirty; False where it has to do that itself."
+        "What the engine's own `load` does (`PythonInterface.doLoad`), with one task instead of thirty; False where it has to do that itself."
         if task not in REGISTERED or not self.engine.registers_as_known: return False
         self.engine.register(task, variation)
         jvm,tasks = self.engine.jvm,self.engine.tasks
@@ -133,7 +136,7 @@ class World:
         goals = tasks.doTaskSetup(task, variation, universe, agent)._1()
         if not goals.isDefined(): return False
         interface = jvm.scienceworld.runtime.AgentInterface(universe, agent, goals.get(), simplifications)
-        for name,value in dict(taskStr=task, taskVariationIdx=variation, simplificationStr=simplifications, errorStr="", errorUnknownEnvironment=False, taskMaker=tasks,
+        for name,value in dict(taskStr=task, taskVariationIdx=variation, simplificationStr=simplifications, errorStr="", errorUnknownEnvironment=False, taskMaker=tasks, currentHistory=jvm.scienceworld.goldagent.RunHistory(task, -1, variation, "", simplifications, ""),
                                agent=jvm.scala.Some(agent), agentInterface=jvm.scala.Some(interface)).items(): getattr(self.server, f"{name}_$eq")(value)
         return True
 
