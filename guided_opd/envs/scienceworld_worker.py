@@ -79,9 +79,12 @@ class Engine:
         self.random,self.objects,self.simplifier = getattr(getattr(self.jvm.scala.util, "Random$"), "MODULE$"),self.jvm.util.UniqueIdentifier,self.jvm.main.scala.scienceworld.runtime.SimplifierProcessor
         self.generator = self.jvm.java.lang.Class.forName("scala.util.Random").getDeclaredField("self")
         self.generator.setAccessible(True)
+        self.number_from = getattr(self.objects, "count_$eq")
+        game = self.jvm.scienceworld    # fetched once: each part of a name is a round trip
+        self.houses,self.interface,self.history,self.some = getattr(getattr(game.environments, "EnvironmentMaker$"), "MODULE$"),game.runtime.AgentInterface,game.goldagent.RunHistory,self.jvm.scala.Some
         self.worlds,self.playing,self.kinds = {},None,{}
         self.random.setSeed(0)
-        self.tasks = self.jvm.scienceworld.tasks.TaskMaker1()
+        self.tasks = game.tasks.TaskMaker1()
         after = self.random.nextInt(),self.objects.count()
         self.random.setSeed(seed_after(DRAWS, 0))
         self.registers_as_known = after==(self.random.nextInt(), OBJECTS) # another version may not
@@ -93,7 +96,7 @@ class Engine:
         if w is not self.playing:
             if self.playing: self.playing.count = self.objects.count()
             self.generator.set(self.random, w.random)
-            getattr(self.objects, "count_$eq")(w.count)
+            self.number_from(w.count)
             self.simplifier.parseSimplificationStr(w.simplifications)
             self.playing = w
         return dict(getattr(w, do)(**request), pid=self.process.pid)
@@ -105,9 +108,9 @@ class Engine:
             self.kinds[task] = getattr(self.jvm.scienceworld.tasks.specifictasks, like.getClass().getSimpleName()),like.mode()
         (draws,objects),(kind,mode) = REGISTERED[task],self.kinds[task]
         self.random.setSeed(seed_after(draws, variation))
-        getattr(self.objects, "count_$eq")(objects)
+        self.number_from(objects)
         self.tasks.addTask(kind(mode))
-        getattr(self.objects, "count_$eq")(OBJECTS)
+        self.number_from(OBJECTS)
 
 class World:
     "One laboratory, with what is global in the engine as it left it."
@@ -128,16 +131,17 @@ class World:
 
     def _set_up(self, task, variation, simplifications):
         "What the engine's own `load` does (`PythonInterface.doLoad`), with one task instead of thirty; False where it has to do that itself."
-        if task not in REGISTERED or not self.engine.registers_as_known: return False
-        self.engine.register(task, variation)
-        jvm,tasks = self.engine.jvm,self.engine.tasks
-        house = getattr(getattr(jvm.scienceworld.environments, "EnvironmentMaker$"), "MODULE$").mkKitchenEnvironment(variation)
+        engine = self.engine
+        if task not in REGISTERED or not engine.registers_as_known: return False
+        engine.register(task, variation)
+        house = engine.houses.mkKitchenEnvironment(variation)
         universe,agent = house._1(),house._2()
-        goals = tasks.doTaskSetup(task, variation, universe, agent)._1()
+        goals = engine.tasks.doTaskSetup(task, variation, universe, agent)._1()
         if not goals.isDefined(): return False
-        interface = jvm.scienceworld.runtime.AgentInterface(universe, agent, goals.get(), simplifications)
-        for name,value in dict(taskStr=task, taskVariationIdx=variation, simplificationStr=simplifications, errorStr="", errorUnknownEnvironment=False, taskMaker=tasks, currentHistory=jvm.scienceworld.goldagent.RunHistory(task, -1, variation, "", simplifications, ""),
-                               agent=jvm.scala.Some(agent), agentInterface=jvm.scala.Some(interface)).items(): getattr(self.server, f"{name}_$eq")(value)
+        interface = engine.interface(universe, agent, goals.get(), simplifications)
+        for name,value in dict(taskStr=task, taskVariationIdx=variation, simplificationStr=simplifications, errorStr="", errorUnknownEnvironment=False, taskMaker=engine.tasks,
+                               currentHistory=engine.history(task, -1, variation, "", simplifications, ""), agent=engine.some(agent), agentInterface=engine.some(interface)).items():
+            getattr(self.server, f"{name}_$eq")(value)
         return True
 
     def templates(self): # "help" lists them in one piece, and what it lists would let an agent begin anew
