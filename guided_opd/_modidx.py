@@ -951,6 +951,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'guided_opd.runfolder.load_weights': ('runfolder.html#load_weights', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.read_json': ('runfolder.html#read_json', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.read_jsonl': ('runfolder.html#read_jsonl', 'guided_opd/runfolder.py'),
+                                      'guided_opd.runfolder.sole_writer': ('runfolder.html#sole_writer', 'guided_opd/runfolder.py'),
                                       'guided_opd.runfolder.write_json': ('runfolder.html#write_json', 'guided_opd/runfolder.py')},
             'guided_opd.schedule': { 'guided_opd.schedule.Adaptive': ('schedule.html#adaptive', 'guided_opd/schedule.py'),
                                      'guided_opd.schedule.Adaptive.__init__': ('schedule.html#adaptive.__init__', 'guided_opd/schedule.py'),

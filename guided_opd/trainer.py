@@ -8,7 +8,7 @@ __all__ = ['out_of_memory', 'hand_back_memory', 'NaNLossError', 'GuidedOPD']
 # %% ../nbs/15_trainer.ipynb #6cc00f77
 import ctypes, gc, json, math, os, shutil, signal, threading, time, warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from .optimiser import make_optimiser
 from .protocol import protocol
 from .rollout import RolloutMixer
 from .ranks import Ranks
-from .runfolder import atomic_folder, checkpoints, keep_lines, load_weights, read_json, read_jsonl, write_json
+from .runfolder import atomic_folder, checkpoints, keep_lines, load_weights, read_json, read_jsonl, sole_writer, write_json
 from .schedule import Schedule
 from .scoring import batches, collate, divergence, look, record, rows
 from .trajectory import append_trajectories, mean_se, read_trajectories
@@ -197,18 +197,19 @@ class GuidedOPD:
             progress:bool=True,        # show a progress bar
             on_step:Callable[[dict], None]|None=None # called with each step's metrics
            ) -> "GuidedOPD":
-        "Train; goes on from the newest checkpoint of the run folder if there is one."
-        self._open_run()
-        last = self.config.steps if steps is None else min(steps, self.config.steps)
-        if self.step == 0 and not read_jsonl(self.run/"metrics.jsonl"): self._log(dict(step=0, **self._evaluate()))
-        with self._stop_on_ctrl_c() as stop, tqdm(total=last, initial=self.step, desc=f"{self.config.method}", unit="step", disable=not progress or not self.ranks.main) as bar:
-            stopped = lambda: any(self.ranks.gather([stop.is_set()]))
-            while self.step < last and not stopped():
-                metrics = self._train_step()
-                bar.set_postfix_str(f"β {metrics['beta']:.2f} · loss {metrics['loss']:.3f} · success {metrics['success']:.0%}"); bar.update()
-                if on_step: on_step(metrics)
-            if self.step: self.save()
-            if stopped(): bar.write(f"Stopped after step {self.step}; the same command goes on from here.")
+        "Train; goes on from the newest checkpoint of the run folder if there is one. RuntimeError where somebody else is training there."
+        with sole_writer(self.run) if self.ranks.main else nullcontext():
+            self._open_run()
+            last = self.config.steps if steps is None else min(steps, self.config.steps)
+            if self.step == 0 and not read_jsonl(self.run/"metrics.jsonl"): self._log(dict(step=0, **self._evaluate()))
+            with self._stop_on_ctrl_c() as stop, tqdm(total=last, initial=self.step, desc=f"{self.config.method}", unit="step", disable=not progress or not self.ranks.main) as bar:
+                stopped = lambda: any(self.ranks.gather([stop.is_set()]))
+                while self.step < last and not stopped():
+                    metrics = self._train_step()
+                    bar.set_postfix_str(f"β {metrics['beta']:.2f} · loss {metrics['loss']:.3f} · success {metrics['success']:.0%}"); bar.update()
+                    if on_step: on_step(metrics)
+                if self.step: self.save()
+                if stopped(): bar.write(f"Stopped after step {self.step}; the same command goes on from here.")
         return self
 
     def _train_step(self):

@@ -467,3 +467,15 @@ def test_the_paper_protocol_prompts_anew_each_turn_and_keeps_the_published_limit
     assert run.eval_temperature == protocol("paper").eval_temperature == 0.4
     assert torch.isfinite(torch.tensor(run.update([t], 0)["loss"]))
     assert run.examiner.max_turns == 15 and [r["turns"] for r in evaluate_cell(student, webshop, webshop.tasks("test", 2), run.config)] == [15, 15]
+
+def test_a_run_has_one_writer_until_it_ends_or_is_killed(straight, tmp_path):
+    refused = lambda: pytest.raises(RuntimeError, match="being trained already.*choose another folder")
+    def second(metrics):
+        with refused(): fit(tmp_path)
+    training(tmp_path).fit(1, progress=False, on_step=second)      # in one process
+    slow = Child(lambda: training(tmp_path).fit(progress=False, on_step=lambda m: time.sleep(60)), tmp_path/"log")
+    while len(read_jsonl(tmp_path/"metrics.jsonl")) < 3: time.sleep(.05)
+    with refused(): fit(tmp_path)
+    slow.kill(); slow.wait()
+    fit(tmp_path)      # the lock went with its process
+    same_run(tmp_path, straight.run)
