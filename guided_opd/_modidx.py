@@ -1102,6 +1102,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'guided_opd.view._round': ('view.html#_round', 'guided_opd/view.py'),
                                  'guided_opd.view._texts': ('view.html#_texts', 'guided_opd/view.py'),
                                  'guided_opd.view.asset': ('view.html#asset', 'guided_opd/view.py'),
+                                 'guided_opd.view.by_kind': ('view.html#by_kind', 'guided_opd/view.py'),
                                  'guided_opd.view.decoder': ('view.html#decoder', 'guided_opd/view.py'),
                                  'guided_opd.view.front_css': ('view.html#front_css', 'guided_opd/view.py'),
                                  'guided_opd.view.front_end': ('view.html#front_end', 'guided_opd/view.py'),

@@ -146,11 +146,12 @@ def train(args):
     if ranks.main: _show(write_report(args.run), browser=False)
 
 def evaluate(args):
-    "Play tasks with one model alone and print score and success rate."
+    "Play tasks with one model alone and print score and success rate, of all and of each type of task."
     _unsloth_first(args.preset)
-    from guided_opd.evaluate import evaluate
+    from guided_opd.evaluate import evaluate, summarise
     from guided_opd.protocol import protocol
     from guided_opd.trajectory import append_trajectories
+    from guided_opd.view import by_kind
     _threads()
     if args.preset:
         if args.model and args.model.startswith("pocket:"): raise ValueError(f"{args.model} is no model of a preset: leave --preset or the model out.")
@@ -166,6 +167,7 @@ def evaluate(args):
     temperature = rules.eval_temperature if args.eval_temperature is None else args.eval_temperature
     result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), max_turns=rules.limit(env), seed=args.seed, progress="episodes")
     print(result)
+    if len(kinds := by_kind(trajectories)) > 1: print("\n".join(f"  {kind or 'others':<{max(map(len, kinds))}}  {summarise(of, temperature)}" for kind, of in kinds.items()))
     if args.out: append_trajectories(args.out, trajectories)
 
 def compare(args):

@@ -1,5 +1,5 @@
 "The comparison goes on cell by cell; the command line answers in one line and with the right exit code."
-import json, math, os, runpy, signal, subprocess, sys, time
+import json, math, os, re, runpy, signal, subprocess, sys, time
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from guided_opd.compare import Work, compare, markdown_table, run_at_once, summa
 from guided_opd.pocket import pocket_tokenizer
 from guided_opd.trainer import checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
-from guided_opd.view import Shelf
+from guided_opd.view import Shelf, by_kind
 
 SETTINGS = dict(steps=2, rollouts_per_step=2, warmup_steps=1, eval_every=1, eval_episodes=2, save_every=1, batch_size=2)
 ENV = Corridor(max_turns=3)
@@ -216,6 +216,11 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert code == 0 and "1 episodes · temperature 1" in said, said
     [t] = read_trajectories(out)
     assert len(t.turns) > 5 and "eos" in {turn.stop for turn in t.turns}
+    code, said = command(tmp_path, "evaluate", checkpoints(run)[-1]/"student", "--episodes", 8, "--out", tmp_path/"greedy.jsonl")
+    total, *kinds = [re.match(r"(.*?) *success ([\d.]+)%.* (\d+) episodes · greedy", l).groups() for l in said.splitlines() if "success" in l]
+    played = by_kind(read_trajectories(tmp_path/"greedy.jsonl"))
+    assert code == 0 and total[2] == "8" and [k.strip() for k, *_ in kinds] == list(played) and len(played) > 1, said
+    assert [int(n) for *_, n in kinds] == [len(ts) for ts in played.values()] and all(float(p) == round(100*sum(t.success for t in played[k.strip()])/int(n), 1) for k, p, n in kinds), said
 
 
 def test_only_a_pocket_student_takes_the_rates_that_were_tuned_for_it(tmp_path):
