@@ -7,9 +7,9 @@
     python benchmarks/reproduce.py --tables-only      tables, figures and docs/study.md anew from the result files, in seconds
 
 Each cell trains in WORK/ENV/SIZE/NAME/seed_N and leaves config.json, metrics.jsonl and evaluation.json in
-RESULTS/ENV/SIZE/NAME/seed_N; a cell whose evaluation is there is done. A cell of ALFWorld takes about 10 minutes on one
-free core (250 updates, then 256 unseen games greedy and sampled), so the 150 cells of the whole study take about a day of
-one core, if the other environments cost no more; a GPU is used where there is one.
+RESULTS/ENV/SIZE/NAME/seed_N; a cell whose evaluation is there is done. On one free core a cell takes 4 to 10 minutes
+in ALFWorld and 7 to 40 in the others (250 updates, then 256 unseen tasks greedy and sampled), so the 150 cells of the whole
+study take about a day and a half of one core; a GPU is used where there is one.
 
 Simplified: pocket models instead of Qwen3, compact generated games; rates are tuned on one seed, or few.
 """
