@@ -10,7 +10,6 @@ __all__ = ['atomic_folder', 'atomic_file', 'write_json', 'read_json', 'read_json
 import json, os, shutil
 from contextlib import contextmanager
 from pathlib import Path
-from filelock import FileLock, Timeout
 
 # %% ../nbs/14c_runfolder.ipynb #99c95011
 def _fsync(path):
@@ -92,6 +91,7 @@ def load_weights(model, folder:Path):
 def sole_writer(run:Path # folder of a run
                ):
     "Nobody else writes to this run while the block lasts; RuntimeError where somebody already does. A file system without locks goes without."
+    from filelock import FileLock, Timeout
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run/".lock", fallback_to_soft=False)      # a soft lock would outlive a killed process
     try: lock.acquire(timeout=0)
