@@ -198,9 +198,9 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path):
     run = tmp_path/"run"
     class Slower(Corridor):
         name = "Corridor"
-        def step(self, action): time.sleep(1); return super().step(action)
+        def step(self, action): print("a turn"); time.sleep(1); return super().step(action)
     child = Child(lambda: training(run, env=Slower(max_turns=4), eval_every=0, save_every=1).fit(on_step=lambda m: print("did", m["step"])), tmp_path/"log")
-    child.wait_for("guided"); child.kill(signal.SIGINT); child.wait_for("Finishing this step")
+    child.wait_for("a turn"); child.kill(signal.SIGINT); child.wait_for("Finishing this step")
     before, start = files(run), time.monotonic()
     child.kill(signal.SIGINT)
     assert child.wait() == 130 and time.monotonic() - start < 8 and files(run) == before
