@@ -473,8 +473,8 @@ def test_a_run_has_one_writer_until_it_ends_or_is_killed(straight, tmp_path):
     def second(metrics):
         with refused(): fit(tmp_path)
     training(tmp_path).fit(1, progress=False, on_step=second)      # in one process
-    slow = Child(lambda: training(tmp_path).fit(progress=False, on_step=lambda m: time.sleep(60)), tmp_path/"log")
-    while len(read_jsonl(tmp_path/"metrics.jsonl")) < 3: time.sleep(.05)
+    slow = Child(lambda: training(tmp_path).fit(progress=False, on_step=lambda m: (print("a step"), time.sleep(60))), tmp_path/"log")
+    slow.wait_for("a step")
     with refused(): fit(tmp_path)
     slow.kill(); slow.wait()
     fit(tmp_path)      # the lock went with its process
