@@ -198,7 +198,9 @@ def work_left(cells, args):
 
 def report(args):
     "docs/study.md and its figures; returns the page's text."
+    from guided_opd.compare import REFERENCES
     from guided_opd.plots import failed_length_figure, learning_figure, takeover_figure
+    from guided_opd.report import kind_table
     from guided_opd.study import ablation_figure, ablation_rows, ablation_table, average_rows, gain_figure, overview_table, read_metrics, read_results, size_table, study_table
     results, figures = read_results(args.results), {}
     cells = {place: len({(r["method"], r["seed"]) for r in rows if "lr" in r}) for place, rows in results.items()}
@@ -241,6 +243,8 @@ def report(args):
         if (failed := failed_length_figure(metrics)).data:      # earlier trainings did not write it down
             figures[f"{env}_{size}_failed"] = failed
             page.append(f"How long the roll-outs are that fail:\n\n![Turns of failed roll-outs by training step](img/study/{env}_{size}_failed.png)")
+        if kinds := kind_table([r for r in rows if r["method"] in (*METHODS, *REFERENCES)]):
+            page += ["By type of task, greedy / sampled, means over the trainings whose files say it (from 2026-11-28 on):", "\n".join(f"| {' | '.join(cells)} |" for cells in (kinds["columns"], ["---", *["--:"]*(len(kinds["columns"]) - 1)], *kinds["rows"]))]
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if ablated := dict.fromkeys(r["method"] for r in ablation_rows(rows)):
             figures[f"{env}_{size}_ablations"] = ablation_figure(rows)

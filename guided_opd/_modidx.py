@@ -922,6 +922,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'guided_opd.report._trend': ('report.html#_trend', 'guided_opd/report.py'),
                                    'guided_opd.report._when': ('report.html#_when', 'guided_opd/report.py'),
                                    'guided_opd.report.comparison_report': ('report.html#comparison_report', 'guided_opd/report.py'),
+                                   'guided_opd.report.kind_table': ('report.html#kind_table', 'guided_opd/report.py'),
                                    'guided_opd.report.pick_trajectories': ('report.html#pick_trajectories', 'guided_opd/report.py'),
                                    'guided_opd.report.report_page': ('report.html#report_page', 'guided_opd/report.py'),
                                    'guided_opd.report.run_report': ('report.html#run_report', 'guided_opd/report.py'),

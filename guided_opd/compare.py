@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 from .chat import check_same_tokenizer
-from .evaluate import evaluate
+from .evaluate import evaluate, summarise
 from .protocol import protocol
 from .runfolder import read_json, read_jsonl, write_json
 from .trainer import GuidedOPD, GuidedOPDConfig
 from .trajectory import mean_se
+from .view import by_kind
 
 # %% ../nbs/20_compare.ipynb #4c864c31
 _SETTINGS = dict(steps=250, rollouts_per_step=16, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32)
@@ -37,12 +38,13 @@ POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns), settings
 DECODINGS = "greedy", "sampled"
 
 def evaluate_cell(student, env, tasks, config:GuidedOPDConfig, /, **which) -> list[dict]:
-    "Rows of a student's evaluation, one per decoding, prompted as in training; sampled at the protocol's temperature, 1 if it has none."
+    "Rows of a student's evaluation, one per decoding, prompted as in training; sampled at the protocol's temperature, 1 if it has none. `kinds`: the same by type of task."
     out, rules = [], protocol(config.protocol)
     chat = rules.chat(student.tokenizer, env, config.history, config.window)
     for decoding, temperature in zip(DECODINGS, (0., rules.eval_temperature or 1.)):
-        e, _ = evaluate(student, env, tasks, temperature, chat=chat, max_turns=rules.limit(env), seed=config.seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
-        out.append(dict(**which, decoding=decoding, **{k: v for k, v in asdict(e).items() if k != "temperature"}))
+        e, played = evaluate(student, env, tasks, temperature, chat=chat, max_turns=rules.limit(env), seed=config.seed, progress=f"{' '.join(map(str, which.values()))} · test, {decoding}")
+        kinds = {kind: {k: v for k, v in asdict(summarise(of)).items() if k in ("episodes", "success", "score")} for kind, of in by_kind(played).items()}
+        out.append(dict(**which, decoding=decoding, **{k: v for k, v in asdict(e).items() if k != "temperature"}, kinds=kinds))
     return out
 
 def _updates(folder): return [m for m in read_jsonl(folder/"metrics.jsonl") if "loss" in m]

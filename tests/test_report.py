@@ -107,7 +107,7 @@ def test_comparison(run, browser, tmp_path):
             config = json.loads((cell/"config.json").read_text())
             config["config"] |= dict(method=method, seed=seed)
             (cell/"config.json").write_text(json.dumps(config))
-            mine = [dict(method=method, seed=seed, decoding=d, success=.1 + .2*seed, success_se=.05, score=.3, turns=4., episodes=8, seconds=9.) for d in ("greedy", "sampled")]
+            mine = [dict(method=method, seed=seed, decoding=d, success=.1 + .2*seed, success_se=.05, score=.3, turns=4., episodes=8, seconds=9., kinds={k: dict(episodes=4, success=.1 + .2*seed, score=.3) for k in ("heat", HOSTILE[1])}) for d in ("greedy", "sampled")]
             (cell/"evaluation.json").write_text(json.dumps(mine))
             rows += mine
     for finished in (False, True):
@@ -115,6 +115,7 @@ def test_comparison(run, browser, tmp_path):
         path = write_report(folder)
         page = Page(browser, path)
         assert ("not finished" in page.page.inner_text("main")) != finished
+        assert page.page.locator("tr", has_text="heat").inner_text().split("\t") == ["heat", "4"] + 3*["20.0% / 20.0%"]
         assert page.count("details.run") == 6 and page.drawn() >= 2
         page.page.locator("details.run > summary").first.click()
         assert page.drawn() >= 8

@@ -34,6 +34,7 @@ def test_a_cell_leaves_small_files_and_is_done_once(tmp_path):
     cell = tmp_path/"results"/"alfworld"/"student_small"/"doubt"/"seed_0"
     assert {p.name for p in cell.iterdir()} == {"config.json", "metrics.jsonl", "evaluation.json"}
     assert json.loads((cell/"config.json").read_text())["config"]["mixing"] == "doubt" and [r["decoding"] for r in json.loads((cell/"evaluation.json").read_text())] == ["greedy", "sampled"]
+    for r in json.loads((cell/"evaluation.json").read_text()): assert sum(k["episodes"] for k in r["kinds"].values()) == r["episodes"] == 2 and sum(k["episodes"]*k["success"] for k in r["kinds"].values()) == 2*r["success"]
     assert [(r["method"], r["decoding"]) for r in json.loads((cell.parents[1]/"reference.json").read_text())] == [(m, d) for m in ("cold start", "teacher") for d in ("greedy", "sampled")], "played once, before the cells"
     before = {p: p.stat().st_mtime_ns for p in cell.iterdir()}
     again = run("--dry-run")
