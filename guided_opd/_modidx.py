@@ -59,6 +59,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'guided_opd.cli': { 'guided_opd.cli._changes': ('cli.html#_changes', 'guided_opd/cli.py'),
                                 'guided_opd.cli._count': ('cli.html#_count', 'guided_opd/cli.py'),
                                 'guided_opd.cli._env': ('cli.html#_env', 'guided_opd/cli.py'),
+                                'guided_opd.cli._of_run': ('cli.html#_of_run', 'guided_opd/cli.py'),
                                 'guided_opd.cli._parser': ('cli.html#_parser', 'guided_opd/cli.py'),
                                 'guided_opd.cli._policy': ('cli.html#_policy', 'guided_opd/cli.py'),
                                 'guided_opd.cli._recipe': ('cli.html#_recipe', 'guided_opd/cli.py'),

@@ -29,9 +29,20 @@ def _env(args):
     for name, theirs in options.items():
         if name != args.env and (given := [k for k in theirs if getattr(args, k, None) is not None]): raise ValueError(f"--{given[0].replace('_', '-')} is an option of {name}, not of {args.env}: leave it out, or add --env {name}.")
     pocket = any((getattr(args, k, None) or "").startswith("pocket:") for k in ("model", "student", "teacher")) and args.env in POCKET
-    settings = {**(POCKET[args.env].settings if pocket else {}), **{k: v for k in mine if (v := getattr(args, k, None)) is not None}}     # a pocket model plays what it was made for
+    settings = {**(POCKET[args.env].settings if pocket else {}), **getattr(args, "env_of_run", {}), **{k: v for k in mine if (v := getattr(args, k, None)) is not None}}     # a pocket model plays what it was made for
     if args.env == "scienceworld" and getattr(args, "protocol", None) == "paper": settings["objects"] = True     # its prompt lists them
     return make_env(args.env, **settings)
+
+def _of_run(model) -> tuple[str, dict]:
+    "A student's folder, and the `config.json` of the run that it is a checkpoint of ({} where it is of none); for a run's folder its newest student."
+    from guided_opd.runfolder import checkpoints, read_json
+    path = Path(model).resolve()
+    run = path.parents[2] if path.parent.parent.name == "checkpoints" else path
+    told = read_json(run/"config.json") if (run/"config.json").exists() else {}
+    if not {"config", "env", "student"} <= {*told}: return model, {}
+    if run != path: return model, told
+    if not (found := checkpoints(run)): raise ValueError(f"{model} is a run that has no checkpoint yet: train on, or give the folder of a model.")
+    return str(found[-1]/"student"), told
 
 def _threads():
     "On a few shared cores one thread is faster than several for models this small."
@@ -146,13 +157,17 @@ def train(args):
     if ranks.main: _show(write_report(args.run), browser=False)
 
 def evaluate(args):
-    "Play tasks with one model alone and print score and success rate, of all and of each type of task."
+    "Play tasks with one model alone and print score and success rate, of all and of each type of task. A student out of a run plays in its environment, prompted as in its training."
     _unsloth_first(args.preset)
     from guided_opd.evaluate import evaluate, summarise
     from guided_opd.protocol import protocol
     from guided_opd.trajectory import append_trajectories
     from guided_opd.view import by_kind
     _threads()
+    args.model, told = _of_run(args.model) if args.model else (None, {})
+    world, trained = dict(told.get("env", {})), told.get("config", {})
+    if args.env in (None, name := world.pop("name", None)): args.env, args.env_of_run = name, world
+    args.protocol = args.protocol or trained.get("protocol")
     if args.preset:
         if args.model and args.model.startswith("pocket:"): raise ValueError(f"{args.model} is no model of a preset: leave --preset or the model out.")
         args.student = args.model
@@ -160,12 +175,16 @@ def evaluate(args):
         policy = models.student()
         if args.dry_run: args.episodes = 1
     elif not args.model: raise ValueError("Which model? guided-opd evaluate MODEL, or --preset NAME for a preset's student as it is.")
-    else: env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
+    else:
+        args.env = args.env or "alfworld"
+        env, policy = _env(args), _policy(args.model, args.env, "student", args.device)
+        for limit in ("max_new_tokens", "max_context"): setattr(policy, limit, told.get("student", {}).get(limit, getattr(policy, limit)))
+    if told: print(f"A student of a run, in {env!r}, prompted as in its training.", flush=True)
     policy, rules, tasks = _sampled_by(args, policy), protocol(args.protocol or "transcript"), env.tasks(args.split, args.episodes)
     if len(tasks) < args.episodes: print(f"{args.split} has {len(tasks)} tasks, so {len(tasks)} are played.", flush=True)
     if args.out: open(args.out, "a").close()      # before anything is played
     temperature = rules.eval_temperature if args.eval_temperature is None else args.eval_temperature
-    result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env), max_turns=rules.limit(env), seed=args.seed, progress="episodes")
+    result, trajectories = evaluate(policy, env, tasks, temperature, chat=rules.chat(policy.tokenizer, env, **{k: trained[k] for k in ("history", "window") if k in trained}), max_turns=rules.limit(env), seed=args.seed, progress="episodes")
     print(result)
     if len(kinds := by_kind(trajectories)) > 1: print("\n".join(f"  {kind or 'others':<{max(map(len, kinds))}}  {summarise(of, temperature)}" for kind, of in kinds.items()))
     if args.out: append_trajectories(args.out, trajectories)
@@ -265,9 +284,10 @@ def _parser():
         return c
     flag = lambda *names, **kw: (names, kw)
     run = lambda default: flag("--run", type=Path, default=Path(default), metavar="DIR", help="folder of the run")
-    env = [flag("--env", default="alfworld", help="environment"), flag("--size", choices=("compact", "full"), help="ALFWorld: size of generated scenes"),
+    environment = lambda **kw: [flag("--env", **kw), flag("--size", choices=("compact", "full"), help="ALFWorld: size of generated scenes"),
            flag("--games", choices=("auto", "generated", "official"), help="ALFWorld: which games to play"),
            flag("--task-types", type=lambda s: s if s == "pocket" else s.split(","), metavar="A,B", help="ScienceWorld: which types of tasks to play, or pocket (the default with pocket models)")]
+    env = environment(default="alfworld", help="environment")
     device = flag("--device", help="cpu or cuda; the default is cuda where there is one, and cpu for pocket models")
     models = [flag("--student", default="pocket:student_small", metavar="MODEL", help="folder, hub name, or pocket:NAME"), flag("--teacher", default="pocket:teacher", metavar="MODEL", help="folder, hub name, or pocket:NAME"), device]
     engine = flag("--engine", choices=("hf", "vllm"), default="hf", help="what samples the student's turns: transformers, or vLLM in the same process, with the student's adapter or weights of now")
@@ -280,8 +300,8 @@ def _parser():
     _settings(c.add_argument_group("settings of the training"))
     c = command(train, *env, models[0], served, device, engine, *recipe, run("runs/train"))
     _settings(c.add_argument_group("settings of the training"))
-    command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder, hub name, or pocket:NAME"), *env, device, engine, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
-            flag("--episodes", type=_count, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), help="how a model is prompted: our growing conversation, or as the published baselines do (else the preset's, or transcript)"),
+    command(evaluate, flag("model", nargs="?", metavar="MODEL", help="folder of a model or of a run, hub name, or pocket:NAME"), *environment(help="environment (else that of the run or preset, or alfworld)"), device, engine, *recipe, flag("--split", default="test", help="train, valid, test or a name of the benchmark's own"),
+            flag("--episodes", type=_count, default=128, help="tasks to play"), flag("--protocol", choices=("transcript", "paper"), help="how a model is prompted: our growing conversation, or as the published baselines do (else as the run or preset says, or transcript)"),
             flag("--temperature", type=float, dest="eval_temperature", metavar="TEMPERATURE", help="0 is greedy (else the protocol's: 0, or 0.4 for paper)"), flag("--seed", type=int, default=0, help="of sampling"),
             flag("--out", type=Path, metavar="FILE", help="append the trajectories to this JSONL file"))
     command(compare, *env, *models, *recipe, run("runs/compare"), flag("--methods", type=lambda s: s.split(","), default=["opd", "guided"], metavar="A,B", help="of opd, guided, sft, tcod_f2b, tcod_b2f"),

@@ -301,6 +301,7 @@ class GuidedOPD:
             old = read_json(path)
             memory = ("max_tokens",) if self.config.mixing == "doubt" else MEMORY      # doubt is compared among the episodes that go on at once
             old["config"] = {f.name: f.default for f in fields(GuidedOPDConfig)} | old["config"]      # a setting that did not exist yet
+            old["student"] = {k: described["student"][k] for k in ("max_new_tokens", "max_context")} | old["student"]      # nor was written down
             for part in ("config", "schedule", "env", "student", "teacher"):
                 old[part], described[part] = ({k: v for k, v in d[part].items() if part != "config" or k not in memory} for d in (old, described))
                 if old[part] != described[part]: raise ValueError(f"{self.run} holds a run with another {part} ({_difference(old[part], described[part])}). Choose another folder, or delete this one.")
@@ -311,7 +312,7 @@ class GuidedOPD:
             try: return version(p)
             except PackageNotFoundError: return None
         return json.loads(json.dumps(dict(config=asdict(self.config), schedule=self.schedule.to_dict(), env=dict(name=getattr(self.env, "name", type(self.env).__name__), **getattr(self.env, "settings", {})),
-            student=dict(self.student.describe(), trained=sum(p.numel() for p in self.parameters)),
+            student=dict(self.student.describe(), trained=sum(p.numel() for p in self.parameters), max_new_tokens=self.student.max_new_tokens, max_context=self.student.max_context),
             teacher=self.teacher.describe(),
             versions={p: installed(p) for p in ("guided-opd", "torch", "transformers", "peft")})))
 

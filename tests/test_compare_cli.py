@@ -1,12 +1,12 @@
 "The comparison goes on cell by cell; the command line answers in one line and with the right exit code."
-import json, math, os, re, runpy, signal, subprocess, sys, time
+import json, math, os, re, runpy, shutil, signal, subprocess, sys, time
 
 import pytest
 import torch
 from helpers import Child, Corridor, policy
 
 from guided_opd.cli import main
-from guided_opd.compare import Work, compare, markdown_table, run_at_once, summarise_rows
+from guided_opd.compare import Work, compare, evaluate_cell, markdown_table, run_at_once, summarise_rows
 from guided_opd.pocket import pocket_tokenizer
 from guided_opd.trainer import checkpoints, read_jsonl
 from guided_opd.trajectory import read_trajectories
@@ -222,6 +222,25 @@ def test_train_evaluate_and_report_from_the_command_line(tmp_path, models):
     assert code == 0 and total[2] == "8" and [k.strip() for k, *_ in kinds] == list(played) and len(played) > 1, said
     assert [int(n) for *_, n in kinds] == [len(ts) for ts in played.values()] and all(float(p) == round(100*sum(t.success for t in played[k.strip()])/int(n), 1) for k, p, n in kinds), said
 
+
+def test_a_student_out_of_a_run_is_evaluated_as_it_was_trained(tmp_path):
+    from guided_opd.envs.base import make_env
+    from guided_opd.pocket import POCKET, load_pocket
+    from guided_opd.trainer import GuidedOPD, GuidedOPDConfig
+    env, student, run = make_env("webshop", **POCKET["webshop"].settings), load_pocket("student_small", "webshop"), tmp_path/"run"
+    config = GuidedOPDConfig(steps=1, rollouts_per_step=2, max_turns=4, history="window", window=1, optimiser="muon", lr=5e-3, eval_every=0, seed=3)
+    GuidedOPD(student, load_pocket("teacher", "webshop"), env, run, config=config).fit(progress=False)
+    rows = evaluate_cell(student, env, env.tasks("test", 12), config)
+    play = lambda which, *more: command(tmp_path, "evaluate", which, "--episodes", 12, *more)
+    for which in (run, checkpoints(run)[-1]/"student"):
+        for row, more in zip(rows, ((), ("--temperature", 1, "--seed", 3))):
+            code, said = play(which, *more)
+            assert code == 0 and "WebShop(" in said and "per_page=4" in said and f"success {row['success']:.1%} ± {row['success_se']:.1%} · Score {row['score']:.3f}" in said and f"{row['turns']:.1f} turns · {row['invalid']:.1%} invalid" in said, said
+    code, said = play(run, "--env", "alfworld")
+    assert code == 0 and "in ALFWorld(" in said, "somewhere else if it is asked for"
+    shutil.rmtree(run/"checkpoints")
+    code, said = play(run)
+    assert code == 1 and "has no checkpoint yet" in said
 
 def test_only_a_pocket_student_takes_the_rates_that_were_tuned_for_it(tmp_path):
     from guided_opd.compare import POCKET_SETTINGS
