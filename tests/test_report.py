@@ -115,6 +115,7 @@ def test_comparison(run, browser, tmp_path):
         path = write_report(folder)
         page = Page(browser, path)
         assert ("not finished" in page.page.inner_text("main")) != finished
+        assert "kinds" not in page.page.inner_text("main")
         assert page.page.locator("tr", has_text="heat").inner_text().split("\t") == ["heat", "4"] + 3*["20.0% / 20.0%"]
         assert page.count("details.run") == 6 and page.drawn() >= 2
         page.page.locator("details.run > summary").first.click()
