@@ -217,9 +217,17 @@ def test_another_setting_in_the_same_folder_is_refused(straight):
     before = {p: p.stat().st_mtime_ns for p in straight.run.rglob("*")}
     class Other(Corridor): name, settings = "Corridor", dict(doors=2)
     for kw, why in ((dict(lr=2e-2), "another config .lr: 0.01 there, 0.02 here"), (dict(method="opd"), "method: 'guided' there, 'opd' here"), (dict(schedule=constant(.5)), "another schedule"), (dict(env=Other(max_turns=4)), "another env .*doors"),
-                    (dict(student=lm(hidden=64)), "another student"), (dict(teacher=lm(1, "teacher", layers=3)), "another teacher")):
+                    (dict(student=lm(hidden=64)), "another student"), (dict(student=lm(max_new_tokens=5)), "another student .max_new_tokens: 4 there, 5 here"), (dict(teacher=lm(1, "teacher", layers=3)), "another teacher")):
         with pytest.raises(ValueError, match=f"{why}.*another folder"): fit(straight.run, **kw)
     assert {p: p.stat().st_mtime_ns for p in straight.run.rglob("*")} == before
+
+def test_a_run_that_did_not_write_down_what_is_written_now_goes_on(straight, tmp_path):
+    fit(tmp_path, 2)
+    told = json.loads((tmp_path/"config.json").read_text())
+    del told["config"]["mixing"], told["student"]["max_new_tokens"], told["student"]["max_context"]
+    (tmp_path/"config.json").write_text(json.dumps(told))
+    fit(tmp_path)
+    assert curve(tmp_path) == curve(straight.run)
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_lora_trains_the_adapters_only_and_resumes(tmp_path, wrapped):
