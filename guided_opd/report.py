@@ -157,13 +157,12 @@ def kind_table(rows:list[dict] # of evaluations, one per method, seed and decodi
               ) -> dict|None:
     "Columns and cells: success by type of task and method, greedy / sampled, means over seeds. None where there is one type only; without the methods whose rows, of an earlier release, do not say it."
     rows = [r for r in rows if r.get("kinds")]
-    of = {}                                    # success of each seed by type, method and decoding
-    for r in rows:
-        for kind, e in r["kinds"].items(): of.setdefault(kind, {}).setdefault(str(r.get("method")), {}).setdefault(r.get("decoding", "greedy"), []).append(e["success"])
-    if len(of) < 2: return None
-    methods, episodes = list(dict.fromkeys(str(r.get("method")) for r in rows)), {kind: e["episodes"] for r in rows for kind, e in r["kinds"].items()}
-    show = lambda seeds: " / ".join(f"{100*mean_se(xs)[0]:.1f}%" for xs in seeds.values()) or "–"
-    return dict(columns=["type of task", "episodes", *methods], rows=[[kind or "others", str(episodes[kind]), *(show(by.get(m, {})) for m in methods)] for kind, by in sorted(of.items())])
+    episodes = {kind: e["episodes"] for r in rows for kind, e in r["kinds"].items()}
+    if len(episodes) < 2: return None
+    methods, decodings = (list(dict.fromkeys(str(r.get(k)) for r in rows)) for k in ("method", "decoding"))
+    seeds = lambda *which: [r["kinds"][kind]["success"] for r in rows for kind in r["kinds"] if (kind, str(r.get("method")), str(r.get("decoding"))) == which]
+    show = lambda kind, m: " / ".join(f"{100*mean_se(xs)[0]:.1f}%" for d in decodings if (xs := seeds(kind, m, d))) or "–"
+    return dict(columns=["type of task", "episodes", *methods], rows=[[kind or "others", str(episodes[kind]), *(show(kind, m) for m in methods)] for kind in sorted(episodes)])
 
 def comparison_report(folder:Path, shelf:Shelf|None=None # put the picked trajectories there
                      ) -> dict:
