@@ -232,6 +232,8 @@ def report(args):
         figures[f"average_{size}_gain"] = gain_figure(rows)
     if table := size_table(results, *SIZES):
         page += ["## More for smaller students?", "Guided-OPD's gain over OPD in per cent with the smaller and with the larger student, where both were trained, and the difference of the two. The paper says that smaller students gain more; where the interval of a difference holds zero, it is not settled.", table]
+    if table := size_table(results, *SIZES, "sft", "guided"):
+        page += ["## Does imitation catch up with size?", "SFT relative to Guided-OPD in per cent, with the smaller and with the larger student, where both methods were trained with both; above zero SFT is ahead. A difference below zero says that imitation does better, beside guidance, with the larger student.", table]
     for (env, size), rows in results.items():
         page += [f"## {env}, {size}", "Means over seeds with 95 % bootstrap intervals; gains are relative to OPD, over the seeds that both have, resampled in pairs. With so few seeds the intervals are narrower than they should be.", study_table(rows, list(METHODS))]
         page += said_of_guided(rows)

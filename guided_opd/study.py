@@ -115,25 +115,27 @@ def gain_figure(rows:list[dict],   # of one environment and size
 
 # %% ../nbs/22_study.ipynb #c51e7ab1
 def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
-               smaller:str="student_small", larger:str="student"
-              ) -> str:                                   # empty where nothing was trained with both
-    "Guided-OPD's relative gain over OPD with a smaller and a larger student, and the difference, with 95 % bootstrap intervals over seeds, as GitHub markdown."
-    envs = [env for env, size in results if size == smaller and (env, larger) in results]
-    places = {env: [results[env, size] for size in (smaller, larger)] for env in envs}
+               smaller:str="student_small", larger:str="student",
+               method:str="guided", base:str="opd"        # whose gain over whose
+              ) -> str:                                   # empty where both were trained with both students nowhere
+    "A method's gain relative to another's, in per cent, with a smaller and a larger student, and the difference, with 95 % bootstrap intervals over seeds, as GitHub markdown."
+    both = lambda env: [results.get((env, size), []) for size in (smaller, larger)]
+    trained = lambda rows: paired(rows, method, base, "greedy", "success")[0]
+    envs = [env for env in dict.fromkeys(env for env, _ in results) if all(map(trained, both(env)))]
+    places = {env: both(env) for env in envs}
     if len(envs) > 1: places["averaged"] = [average_rows({k: rows for k, rows in results.items() if k[0] in envs}, size) for size in (smaller, larger)]
     lines = []
     for place, students in places.items():
-        gains = [{r["decoding"]: r for r in summarise_rows([r for r in rows if r["method"] in ("guided", "opd")]) if r["method"] == "guided"} for rows in students]
         for decoding in DECODINGS:
-            small, large = (of.get(decoding, dict(success_gain=None)) for of in gains)
-            if small["success_gain"] is None or large["success_gain"] is None: continue
             cells = []
-            for k in ("success_gain", "score_gain"):
-                pairs = [paired(rows, "guided", "opd", decoding, k.removesuffix("_gain")) for rows in students]
-                a, b = (resampled(_gain, *pair, seed=i) for i, pair in enumerate(pairs))
-                more = small[k] - large[k], None if a is None or b is None else interval(a - b)
-                cells += [f"{gain:+.0f}" + _brackets(ci, "{:+.0f}") for gain, ci in ((small[k], small[f"{k}_ci"]), (large[k], large[f"{k}_ci"]), more)]
-            lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(guided)) for guided, _ in pairs) + " | " + " | ".join(cells) + " |")
+            for k in ("success", "score"):
+                pairs = [paired(rows, method, base, decoding, k) for rows in students]
+                if not all(sum(other) for _, other in pairs): break            # nothing to be relative to
+                gains = [_gain(*(mean_se(xs)[0] for xs in pair)) for pair in pairs]
+                drawn = [resampled(_gain, *pair, seed=i) for i, pair in enumerate(pairs)]
+                more = None if any(x is None for x in drawn) else interval(drawn[0] - drawn[1])
+                cells += [f"{gain:+.0f}" + _brackets(ci, "{:+.0f}") for gain, ci in (*zip(gains, (bootstrap(_gain, *pair) for pair in pairs)), (gains[0] - gains[1], more))]
+            else: lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(own)) for own, _ in pairs) + " | " + " | ".join(cells) + " |")
     if not lines: return ""
     return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
