@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from tqdm.auto import tqdm
 from .plots import ACTOR_COLOURS
+from .runfolder import atomic_file
 from .trajectory import Trajectory, Turn
 
 # %% ../nbs/16b_view.ipynb #03162a22
@@ -244,7 +245,5 @@ def write_page(path:str|os.PathLike, text:str) -> Path:
     "Write a page; a page that was there is replaced at once or not at all."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_bytes(text.encode("utf-8", "replace"))
-    os.replace(scratch, path)
+    with atomic_file(path) as scratch: scratch.write_bytes(text.encode("utf-8", "replace"))
     return path
