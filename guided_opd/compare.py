@@ -29,7 +29,7 @@ from .view import by_kind
 _SETTINGS = dict(steps=250, rollouts_per_step=16, optimiser="muon", lr=5e-3, warmup_steps=10, eval_every=50, eval_episodes=32)
 _RATES = dict(                    # learning rates by pocket student and method, where another is better
     alfworld=dict(student_small=dict(guided=1e-2, sft=2e-3, tcod_f2b=2e-3, tcod_b2f=2e-3), student=dict(opd=2e-3, tcod_f2b=1e-3, tcod_b2f=2e-3)),
-    scienceworld=dict(student_small=dict(opd=2e-3, guided=1e-2, sft=2e-2, tcod_b2f=2e-3), student=dict(opd=2e-3, guided=2e-3, tcod_f2b=2e-3)),
+    scienceworld=dict(student_small=dict(opd=2e-3, guided=1e-2, sft=2e-2, tcod_b2f=2e-3), student=dict(opd=2e-3, guided=2e-3, tcod_f2b=2e-3, tcod_b2f=2e-3)),
     webshop=dict(student_small=dict(guided=1e-2, sft=2e-2, tcod_b2f=2e-3), student=dict(opd=2e-3, sft=1e-2, tcod_f2b=2e-3, tcod_b2f=2e-3)))
 POCKET_SETTINGS = {env: dict(settings=dict(_SETTINGS, max_turns=turns), settings_of={student: {method: dict(lr=lr) for method, lr in rates.items()} for student, rates in _RATES[env].items()})   # `settings_of`: a method's own, by pocket student
                    for env, turns in (("alfworld", 15), ("scienceworld", 10), ("webshop", 10))}
