@@ -23,7 +23,7 @@ ABLATIONS = {
     "rho_0.4": dict(ratio=.4), "rho_1.0": dict(ratio=1.), "start_0.5": dict(beta_start=.5),
     "teacher_ce": dict(teacher_turns="cross_entropy"), "teacher_rkl": dict(teacher_turns="reverse_kl"), "teacher_none": dict(teacher_turns="none"),
     "turn_norm": dict(normalisation="turn"),
-    "turns_30": dict(max_turns=30), "opd_turns_30": dict(method="opd", max_turns=30),   # training roll-outs as long as the test's episodes, twice as long as ALFWorld's
+    "turns_30": dict(max_turns=30), "opd_turns_30": dict(method="opd", max_turns=30),   # training roll-outs as long as the test's episodes; the recipe has half as long ones in ALFWorld
     "sampled_k1": dict(student_turns="k1", teacher_turns="cross_entropy"), "sampled_k3": dict(student_turns="k3", teacher_turns="cross_entropy"),
     "opd_k1": dict(method="opd", student_turns="k1"), "opd_k3": dict(method="opd", student_turns="k3"),
     "rho_1.0_lr_to_0": dict(ratio=1., final_lr=0.), "opd_lr_to_0": dict(method="opd", final_lr=0.),
