@@ -4,7 +4,7 @@ Simplified: what the runs wrote down (a sample of each step's roll-outs, with th
 episodes are gone from the later turns, and under guidance a student's turn may follow a teacher's. Student turns only.
 
     guided-opd demo                               two runs, about 20 minutes
-    python benchmarks/drift.py [runs/demo] [--measures reverse_kl teacher_entropy] [--turns 1 5 10 15] [--out runs/demo]
+    python benchmarks/drift.py [runs/demo] [--measures reverse_kl teacher_entropy] [--turns 1 5 10 15] [--methods opd guided] [--out runs/demo]
 """
 import argparse, sys
 from pathlib import Path
@@ -15,12 +15,14 @@ from guided_opd.plots import stages_figure
 from guided_opd.schedule import METHODS
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-p.add_argument("runs", nargs="?", type=Path, default=Path("runs/demo"), help="folder of METHOD/seed_N, as demo and compare write it; the seeds of a method are pooled")
+p.add_argument("runs", nargs="?", type=Path, default=Path("runs/demo"), help="folder of METHOD/seed_N, as demo, compare and reproduce.py write it; the seeds of a method are pooled")
+p.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, in this order; all that are there unless given")
 p.add_argument("--measures", nargs="+", default=("reverse_kl", "teacher_entropy"), choices=MEASURES); p.add_argument("--turns", type=int, nargs="+", default=(1, 5, 10, 15)); p.add_argument("--out", type=Path, help="folder of the pictures; the runs' own unless given")
 args = p.parse_args()
 runs = {}
 for f in sorted(args.runs.glob("*/seed_*/trajectories.jsonl"), reverse=True): runs.setdefault(f.parents[1].name, []).append(f.parent)
-if not runs: sys.exit(f"{args.runs} holds no METHOD/seed_N/trajectories.jsonl: give the folder of a comparison, as `guided-opd demo` writes it.")
+if unknown := [m for m in args.methods or list(runs) or ("METHOD",) if m not in runs]: sys.exit(f"{args.runs} holds no {unknown[0]}/seed_N/trajectories.jsonl: give the folder of a comparison, as `guided-opd demo` writes it.")
+runs = {m: runs[m] for m in args.methods or runs}
 
 stages = drift_of_runs(runs)
 for measure in args.measures:
