@@ -85,6 +85,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'guided_opd.compare._gain': ('compare.html#_gain', 'guided_opd/compare.py'),
                                     'guided_opd.compare._last_line': ('compare.html#_last_line', 'guided_opd/compare.py'),
                                     'guided_opd.compare._logged': ('compare.html#_logged', 'guided_opd/compare.py'),
+                                    'guided_opd.compare._sigint_blocked': ('compare.html#_sigint_blocked', 'guided_opd/compare.py'),
                                     'guided_opd.compare._updates': ('compare.html#_updates', 'guided_opd/compare.py'),
                                     'guided_opd.compare._who': ('compare.html#_who', 'guided_opd/compare.py'),
                                     'guided_opd.compare.bootstrap': ('compare.html#bootstrap', 'guided_opd/compare.py'),

@@ -10,8 +10,9 @@ __all__ = ['POCKET_SETTINGS', 'DECODINGS', 'REFERENCES', 'evaluate_cell', 'run_c
 # %% ../nbs/20_compare.ipynb #69c1c89b
 import json, os, signal, sys, threading, zlib
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -135,12 +136,21 @@ def markdown_table(table:list[dict] # of `summarise_rows`
 def _logged(log, threads, f, args):
     "In a new process: `f(*args)` with its output in a file."
     os.setpgrp()                                        # Ctrl-C comes from the parent alone,
-    signal.signal(signal.SIGINT, signal.default_int_handler)   # and is heeded even where the parent, run in the background, does not
-    threading.Thread(target=lambda: (parent_process().join(), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()    # a parent that was killed takes us along, after a save
-    torch.set_num_threads(threads)
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout = sys.stderr = open(log, "a", buffering=1, encoding="utf-8")
+    signal.signal(signal.SIGINT, signal.default_int_handler)   # and is heeded even where the parent, run in the background, does not;
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})    # one that came since the process began is heeded here
+    threading.Thread(target=lambda: (parent_process().join(), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()    # a parent that was killed takes us along, after a save
+    torch.set_num_threads(threads)
     f(*args)
+
+@contextmanager
+def _sigint_blocked():
+    "A Ctrl-C is kept for later, by this thread and by processes that begin here."
+    resource_tracker.ensure_running()       # as multiprocessing does with its first process, and then lets the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try: yield
+    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 class Work(NamedTuple):
     "What a process of its own does; all of it picklable."
@@ -164,8 +174,8 @@ def run_at_once(work:list[Work],
             while waiting or running:
                 while waiting and len(running) < jobs:
                     w = work[i := waiting.pop()]
-                    process = context.Process(target=_logged, args=(w.log, torch.get_num_threads(), w.call, w.args)); process.start()
-                    running[process] = i
+                    process = context.Process(target=_logged, args=(w.log, torch.get_num_threads(), w.call, w.args))
+                    with _sigint_blocked(): process.start(); running[process] = i
                 bar.set_postfix_str(" · ".join(map(label, running.values())))
                 connection.wait([p.sentinel for p in running], timeout=1)
                 ended = [p for p in running if p.exitcode is not None]

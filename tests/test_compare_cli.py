@@ -81,6 +81,14 @@ def test_cells_at_once_save_when_they_are_stopped(tmp_path):
 
 def _say_who_and_sleep(path): path.write_text(str(os.getpid())); time.sleep(300)
 
+def test_work_that_is_stopped_while_it_begins_says_so_in_its_log(tmp_path):
+    def comparison(): run_at_once([Work("asleep", tmp_path/"log.txt", _say_who_and_sleep, (tmp_path/"pid",))], 1)
+    parent = Child(comparison, tmp_path/"said")
+    parent.wait_for("asleep")        # on the progress bar: its process imports torch now
+    parent.kill(signal.SIGINT)
+    assert parent.wait(60) == 130
+    assert "Traceback" not in parent.text and "KeyboardInterrupt" in (tmp_path/"log.txt").read_text() and not (tmp_path/"pid").exists()
+
 def test_work_ends_with_a_parent_that_is_killed(tmp_path):
     def background(): signal.signal(signal.SIGINT, signal.SIG_IGN); run_at_once([Work("asleep", tmp_path/"log.txt", _say_who_and_sleep, (tmp_path/"pid",))], 1)
     parent = Child(background, tmp_path/"said")
