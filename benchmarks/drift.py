@@ -20,9 +20,10 @@ p.add_argument("--methods", nargs="+", metavar="METHOD", help="only these, in th
 p.add_argument("--measures", nargs="+", default=("reverse_kl", "teacher_entropy"), choices=MEASURES); p.add_argument("--turns", type=int, nargs="+", default=(1, 5, 10, 15)); p.add_argument("--out", type=Path, help="folder of the pictures; the runs' own unless given")
 args = p.parse_args()
 runs = {}
-for f in sorted(args.runs.glob("*/seed_*/trajectories.jsonl"), reverse=True): runs.setdefault(f.parents[1].name, []).append(f.parent)
-if unknown := [m for m in args.methods or list(runs) or ("METHOD",) if m not in runs]: sys.exit(f"{args.runs} holds no {unknown[0]}/seed_N/trajectories.jsonl: give the folder of a comparison, as `guided-opd demo` writes it.")
-runs = {m: runs[m] for m in args.methods or runs}
+for method in args.methods or ["*"]:
+    found = sorted(args.runs.glob(f"{method}/seed_*/trajectories.jsonl"), reverse=True)
+    if not found: sys.exit(f"{args.runs} holds no {method}/seed_N/trajectories.jsonl: give the folder of a comparison, as `guided-opd demo` writes it.")
+    for f in found: runs.setdefault(f.parents[1].name, []).append(f.parent)
 
 stages = drift_of_runs(runs)
 for measure in args.measures:

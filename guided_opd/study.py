@@ -60,7 +60,7 @@ def average_rows(results:dict[tuple[str, str], list[dict]], # of `read_results`
             for cell in envs[0] if all(cell in e for e in envs)]
 
 # %% ../nbs/22_study.ipynb #d9c8fa5c
-def _brackets(ci, f): return "" if ci is None else f" [{f.format(ci[0])}, {f.format(ci[1])}]"
+def _shown(x, ci, f): return "" if x is None else f.format(x) + ("" if ci is None else f" [{f.format(ci[0])}, {f.format(ci[1])}]")
 
 def study_table(rows:list[dict],           # of one environment and size
                 names:list[str]|None=None  # methods and ablations to show; None shows all
@@ -69,7 +69,7 @@ def study_table(rows:list[dict],           # of one environment and size
     lines = ["| method | decoding | seeds | success rate | Score | success against OPD, relative | Score against OPD, relative | turns |", "|---|---|--:|--:|--:|--:|--:|--:|"]
     for r in summarise_rows(rows):
         if names is not None and r["method"] not in (*names, *REFERENCES): continue
-        show = lambda k, f: "" if r[k] is None else f.format(r[k]) + _brackets(r[f"{k}_ci"], f)
+        show = lambda k, f: _shown(r[k], r[f"{k}_ci"], f)
         lines.append(f"| {r['method']} | {r['decoding']} | {'–' if r['method'] in REFERENCES else r['seeds']} | {show('success', '{:.1%}')} | {show('score', '{:.3f}')} | {show('success_gain', '{:+.0f} %')} | {show('score_gain', '{:+.0f} %')} | {r['turns']:.1f} |")
     return "\n".join(lines)
 
@@ -135,12 +135,17 @@ def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
                 gains = [_gain(*(mean_se(xs)[0] for xs in pair)) for pair in pairs]
                 drawn = [resampled(_gain, *pair, seed=i) for i, pair in enumerate(pairs)]
                 more = None if any(x is None for x in drawn) else interval(drawn[0] - drawn[1])
-                cells += [f"{gain:+.0f}" + _brackets(ci, "{:+.0f}") for gain, ci in (*zip(gains, (bootstrap(_gain, *pair) for pair in pairs)), (gains[0] - gains[1], more))]
+                cells += [_shown(gain, ci, "{:+.0f}") for gain, ci in (*zip(gains, (bootstrap(_gain, *pair) for pair in pairs)), (gains[0] - gains[1], more))]
             else: lines.append(f"| {place} | {decoding} | " + " / ".join(str(len(own)) for own, _ in pairs) + " | " + " | ".join(cells) + " |")
     if not lines: return ""
     return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
 # %% ../nbs/22_study.ipynb #630f0fb1
+def _points(rows, method, base, decoding):
+    "A method's success less its base's in percentage points, over the seeds that both have: each seed's, their mean and its interval; None where there are none."
+    points = [100*(x - y) for x, y in zip(*paired(rows, method, base, decoding, "success"))]
+    return points, mean_se(points)[0] if points else None, bootstrap(lambda x: x, points)
+
 def ablation_rows(rows:list[dict] # of one environment and size
                  ) -> list[dict]:
     "Success of each ablation and decoding, and `points`: the differences, in percentage points, from what it is an ablation of (`base`), over the seeds that both have, with mean and paired 95 % interval."
@@ -149,8 +154,8 @@ def ablation_rows(rows:list[dict] # of one environment and size
         if r["method"] not in ABLATIONS: continue
         method = ABLATIONS[r["method"]].get("method", "guided")
         base = "opd" if r["method"] == "cosine" else "cosine" if method == "guided" else method
-        points = [100*(x - y) for x, y in zip(*paired(rows, r["method"], base, r["decoding"], "success"))]
-        out.append(dict(method=r["method"], base=base, decoding=r["decoding"], seeds=r["seeds"], success=r["success"], points=points, points_mean=mean_se(points)[0] if points else None, points_ci=bootstrap(lambda x: x, points)))
+        points, mean, ci = _points(rows, r["method"], base, r["decoding"])
+        out.append(dict(method=r["method"], base=base, decoding=r["decoding"], seeds=r["seeds"], success=r["success"], points=points, points_mean=mean, points_ci=ci))
     return out
 
 def _rates(rows, name): return ", ".join(f"{lr:g}" for lr in sorted({r["lr"] for r in rows if r["method"] == name and "lr" in r}))
@@ -159,8 +164,8 @@ def ablation_table(rows:list[dict] # of one environment and size
                   ) -> str:
     "What is ablated, then each ablation beside it, as GitHub markdown."
     own = {(r["method"], r["decoding"]): r for r in ablation_rows(rows)}
-    bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()} - ABLATIONS.keys()}
-    points = lambda r: "" if r["points_mean"] is None else f"{r['points_mean']:+.1f}" + _brackets(r["points_ci"], "{:+.1f}")
+    bases = {(r["method"], r["decoding"]): dict(r, base="", points_mean=None, points_ci=None) for r in summarise_rows(rows) if r["method"] in {a["base"] for a in own.values()} - ABLATIONS.keys()}
+    points = lambda r: _shown(r["points_mean"], r["points_ci"], "{:+.1f}")
     lines = ["| ablation | of | learning rate | seeds | success, greedy | success, sampled | points, greedy | points, sampled |", "|---|---|--:|--:|--:|--:|--:|--:|"]
     for cells in (bases, own):
         for m in sorted({m for m, _ in cells}, key=[*METHODS, *ABLATIONS].index):
@@ -188,8 +193,8 @@ def counterpart_table(rows:list[dict] # of one environment and size
             pair = paired(rows, own, other, decoding, "success")
             if not pair[0]: continue
             (x, _), (opd, _) = map(mean_se, pair)
-            points = [100*(a - b) for a, b in zip(*pair)]
-            relative = f"{_gain(x, opd):+.0f}" + _brackets(bootstrap(_gain, *pair), "{:+.0f}") if opd else ""
-            lines.append(f"| {own} | {other} | {_rates(rows, own)} | {_rates(rows, other)} | {decoding} | {len(points)} | {x:.1%} | {opd:.1%} | {mean_se(points)[0]:+.1f}" + _brackets(bootstrap(lambda x: x, points), "{:+.1f}") + f" | {relative} |")
+            points, mean, ci = _points(rows, own, other, decoding)
+            relative = _shown(_gain(x, opd), bootstrap(_gain, *pair), "{:+.0f}") if opd else ""
+            lines.append(f"| {own} | {other} | {_rates(rows, own)} | {_rates(rows, other)} | {decoding} | {len(points)} | {x:.1%} | {opd:.1%} | {_shown(mean, ci, '{:+.1f}')} | {relative} |")
     if not lines: return ""
     return "\n".join(["| Guided-OPD | OPD | rate, Guided-OPD | rate, OPD | decoding | seeds | success, Guided-OPD | success, OPD | points | per cent |", "|---|---|--:|--:|---|--:|--:|--:|--:|--:|", *lines])
