@@ -22,7 +22,7 @@ from guided_opd.runfolder import read_jsonl, write_json
 from guided_opd.schedule import METHODS
 
 ENVS, SIZES = ("alfworld", "scienceworld", "webshop"), ("student_small", "student")
-RATES, FIRST_RATES = (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
+RATES, FIRST_RATES = (2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), (2e-3, 5e-3)   # learning rates, and those that are tried first
 TUNING_EPISODES, EPISODES, WEAK_UPDATES = 64, 256, 600
 HERE = Path(__file__).parent
 
@@ -250,10 +250,10 @@ def report(args):
         page.append("More seeds: " + command(f"python benchmarks/reproduce.py --envs {env} --sizes {size}"))
         if ablated := dict.fromkeys(r["method"] for r in ablation_rows(rows)):
             figures[f"{env}_{size}_ablations"] = ablation_figure(rows)
-            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate, against OPD; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with one seed or two they say little (a bar of two only spans them): two seeds of one method differ by several points.", ablation_table(rows),
+            page += ["### Ablations", "Those of Guided-OPD are trained at the learning rate that is best for OPD, and `cosine` is Guided-OPD at that rate, against OPD; those of other methods at the method's own; where the rate is another, it was tuned for the ablation itself. Differences are in percentage points, over the seeds that both have; with three seeds or fewer they say little (a bar of two or three only spans them): two seeds of one method differ by several points.", ablation_table(rows),
                      f"![Success of ablations against what they are ablations of](img/study/{env}_{size}_ablations.png)", command(f"python benchmarks/reproduce.py --envs {env} --sizes {size} " + ("--ablations" if (env, size) == ("alfworld", "student_small") else f"--methods {','.join(ablated)}"))]
         if table := counterpart_table(rows):
-            page += ["### What guidance gains where something else is changed", "Guided-OPD and OPD changed alike, over the seeds that both have; in per cent of OPD's success, and in points. With one seed or two they say little, as above.", table]
+            page += ["### What guidance gains where something else is changed", "Guided-OPD and OPD changed alike, over the seeds that both have; in per cent of OPD's success, and in points. With three seeds or fewer they say little, as above.", table]
         if len(longer := read_metrics(args.results, env, size, ["opd", "cosine", "opd_turns_30", "turns_30"])) == 4:
             figures[f"{env}_{size}_horizon"] = learning_figure(longer)
             page.append(f"Roll-outs of at most 30 turns in training, as long as the test's episodes, beside the study's own:\n\n![Success on held-out tasks by training step, with both horizons](img/study/{env}_{size}_horizon.png)")
