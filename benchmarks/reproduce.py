@@ -182,7 +182,7 @@ def show_plan(cells, reasons, args):
         print(f"{'done   ' if done else 'to run ':<8}{str(c.path):<62}{'' if done else 'about ? min' if minutes is None else f'about {minutes:.0f} min'}")
     for r in reasons: print(f"missing {r}")
     left = sum(not finished(c, args) for c in cells)
-    print(f"{len(cells) - left} of {len(cells)} cells are done; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes.")
+    print(f"{len(cells) - left} of {len(cells)} cells are done" + ("." if not left else f"; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes."))
 
 def work_left(cells, args):
     "What is not there yet, each in a process of its own: the cold start and the teacher that cells are compared with, then cells."
