@@ -175,14 +175,13 @@ def plan(args):
 def finished(cell, args): return (args.results/cell.path/"evaluation.json").exists()
 
 def show_plan(cells, reasons, args):
-    total, unknown = 0., 0
-    for c in cells:
-        done, minutes = finished(c, args), expected_minutes(c, args.results)
-        if not done: total, unknown = total + (minutes or 0), unknown + (minutes is None)
-        print(f"{'done   ' if done else 'to run ':<8}{str(c.path):<62}{'' if done else 'about ? min' if minutes is None else f'about {minutes:.0f} min'}")
+    minutes = {c: expected_minutes(c, args.results) for c in cells if not finished(c, args)}    # of those that are left
+    for c in cells: print(f"{'to run ' if c in minutes else 'done   ':<8}{str(c.path):<62}{'' if c not in minutes else 'about ? min' if minutes[c] is None else f'about {minutes[c]:.0f} min'}")
     for r in reasons: print(f"missing {r}")
-    left = sum(not finished(c, args) for c in cells)
-    print(f"{len(cells) - left} of {len(cells)} cells are done" + ("." if not left else f"; the other {left} take about {total/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones" + (f"; {unknown} of them not counted, as nothing like them was timed yet" if unknown else "") + ". The evaluation of a cell comes on top, some minutes."))
+    known, said = [m for m in minutes.values() if m is not None], f"{len(cells) - len(minutes)} of {len(cells)} cells are done"
+    if minutes: said += f"; the other {len(minutes)} take about {sum(known)/60/args.jobs:.1f} hours of training with --jobs {args.jobs}, as fast as the recorded ones"
+    if unknown := len(minutes) - len(known): said += f"; {unknown} of them not counted, as nothing like them was timed yet"
+    print(said + "." + " The evaluation of a cell comes on top, some minutes."*bool(minutes))
 
 def work_left(cells, args):
     "What is not there yet, each in a process of its own: the cold start and the teacher that cells are compared with, then cells."

@@ -141,9 +141,9 @@ def size_table(results:dict[tuple[str, str], list[dict]], # of `read_results`
     return "\n".join(["| environment | decoding | seeds | " + " | ".join(f"{k}, {what}" for k in ("success", "Score") for what in (f"{smaller}, %", f"{larger}, %", "difference")) + " |", "|---|---|--:|" + "--:|"*6, *lines])
 
 # %% ../nbs/22_study.ipynb #630f0fb1
-def _points(rows, method, base, decoding):
-    "A method's success less its base's in percentage points, over the seeds that both have: each seed's, their mean and its interval; None where there are none."
-    points = [100*(x - y) for x, y in zip(*paired(rows, method, base, decoding, "success"))]
+def _points(own, base):
+    "Success less its base's in percentage points, of `paired` seeds: each seed's, their mean and its interval; None where there are none."
+    points = [100*(x - y) for x, y in zip(own, base)]
     return points, mean_se(points)[0] if points else None, bootstrap(lambda x: x, points)
 
 def ablation_rows(rows:list[dict] # of one environment and size
@@ -154,7 +154,7 @@ def ablation_rows(rows:list[dict] # of one environment and size
         if r["method"] not in ABLATIONS: continue
         method = ABLATIONS[r["method"]].get("method", "guided")
         base = "opd" if r["method"] == "cosine" else "cosine" if method == "guided" else method
-        points, mean, ci = _points(rows, r["method"], base, r["decoding"])
+        points, mean, ci = _points(*paired(rows, r["method"], base, r["decoding"], "success"))
         out.append(dict(method=r["method"], base=base, decoding=r["decoding"], seeds=r["seeds"], success=r["success"], points=points, points_mean=mean, points_ci=ci))
     return out
 
@@ -193,7 +193,7 @@ def counterpart_table(rows:list[dict] # of one environment and size
             pair = paired(rows, own, other, decoding, "success")
             if not pair[0]: continue
             (x, _), (opd, _) = map(mean_se, pair)
-            points, mean, ci = _points(rows, own, other, decoding)
+            points, mean, ci = _points(*pair)
             relative = _shown(_gain(x, opd), bootstrap(_gain, *pair), "{:+.0f}") if opd else ""
             lines.append(f"| {own} | {other} | {_rates(rows, own)} | {_rates(rows, other)} | {decoding} | {len(points)} | {x:.1%} | {opd:.1%} | {_shown(mean, ci, '{:+.1f}')} | {relative} |")
     if not lines: return ""
